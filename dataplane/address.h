@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// One IP address of either family: 16 bytes in network byte order, IPv4 mapped as ::ffff:a.b.c.d
+// (RFC 4291 section 2.5.5.2). Address family is data: code asks is_v4() only where headers differ.
+#pragma once
+
+#include <arpa/inet.h>
+
+#include <array>
+#include <compare>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace guideway {
+
+struct Address {
+  std::array<uint8_t, 16> bytes{};
+
+  static Address from_v4(const void* four_bytes) {
+    Address a;
+    a.bytes[10] = a.bytes[11] = 0xff;
+    std::memcpy(&a.bytes[12], four_bytes, 4);
+    return a;
+  }
+  static Address from_v6(const void* sixteen_bytes) {
+    Address a;
+    std::memcpy(a.bytes.data(), sixteen_bytes, 16);
+    return a;
+  }
+
+  // Text of either family without prefix length, zone or brackets; nothing if it is not one, or
+  // if it is an IPv4-mapped address written as IPv6 (which would be two spellings of one thing).
+  static std::optional<Address> parse(std::string_view text) {
+    char buffer[INET6_ADDRSTRLEN];
+    if (text.empty() || text.size() >= sizeof buffer) return {};
+    std::memcpy(buffer, text.data(), text.size());
+    buffer[text.size()] = 0;
+    uint8_t raw[16];
+    if (inet_pton(AF_INET, buffer, raw) == 1) return from_v4(raw);
+    if (inet_pton(AF_INET6, buffer, raw) != 1) return {};
+    Address a = from_v6(raw);
+    if (a.is_v4()) return {};
+    return a;
+  }
+
+  bool is_v4() const {
+    static constexpr uint8_t kMapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    return std::memcmp(bytes.data(), kMapped, 12) == 0;
+  }
+  const uint8_t* v4() const { return &bytes[12]; }
+  const uint8_t* v6() const { return bytes.data(); }
+
+  std::string text() const {
+    char buffer[INET6_ADDRSTRLEN];
+    if (is_v4()) {
+      inet_ntop(AF_INET, v4(), buffer, sizeof buffer);
+    } else {
+      inet_ntop(AF_INET6, v6(), buffer, sizeof buffer);
+    }
+    return buffer;
+  }
+
+  auto operator<=>(const Address&) const = default;
+};
+static_assert(sizeof(Address) == 16);
+
+}  // namespace guideway

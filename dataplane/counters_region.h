@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// RUN/counters as its one writer sees it: see abi.h for the layout and for who may read what.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "controlplane/result.h"
+#include "dataplane/abi.h"
+#include "dataplane/frame.h"
+
+namespace guideway {
+
+// One worker's counters. Only that worker writes; a reader may see each value late, never torn.
+struct WorkerCounters {
+  gw_worker_counters* own = nullptr;
+  gw_traffic* services = nullptr;  // [GW_SERVICES_MAX]
+  gw_traffic* backends = nullptr;  // [GW_BACKENDS_MAX]
+
+  static void add(uint64_t& counter, uint64_t n) {
+    __atomic_store_n(&counter, counter + n, __ATOMIC_RELAXED);
+  }
+  void beat() { add(own->heartbeat, 1); }
+  void received(uint64_t packets) { add(own->received, packets); }
+  void verdict(Verdict v, uint64_t packets = 1) {
+    add(own->verdict[static_cast<unsigned>(v)], packets);
+  }
+  // The end of a frame's way: its verdict, and the traffic of its service and backend.
+  void finish(const Frame& frame) {
+    verdict(frame.verdict);
+    if (frame.verdict != Verdict::forwarded) return;
+    add(services[frame.service].packets, 1);
+    add(services[frame.service].bytes, frame.ip_bytes);
+    add(backends[frame.backend].packets, 1);
+    add(backends[frame.backend].bytes, frame.ip_bytes);
+  }
+};
+
+class CountersRegion {
+ public:
+  // Opens or creates the file at `path`. One that an earlier dataplane left goes on with epoch + 1,
+  // and packets that it had received and not judged become `lost_in_restart`. One of another
+  // layout, or damaged, is replaced. The caller makes sure that it is the only writer.
+  static Result<CountersRegion> open(const std::string& path, uint32_t workers);
+
+  CountersRegion(CountersRegion&& other) noexcept;
+  CountersRegion& operator=(CountersRegion&&) = delete;
+  ~CountersRegion();
+
+  gw_counters& head() { return *reinterpret_cast<gw_counters*>(base_); }
+  WorkerCounters worker(uint32_t index);
+  // For readers; opened read-only.
+  int read_only_fd() const { return read_only_fd_; }
+
+ private:
+  CountersRegion() = default;
+  void start_epoch(uint32_t workers);
+
+  uint8_t* base_ = nullptr;
+  int read_only_fd_ = -1;
+};
+
+}  // namespace guideway

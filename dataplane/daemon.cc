@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/daemon.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_lcore.h>
+#include <rte_malloc.h>
+#include <rte_mbuf.h>
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <set>
+
+#include "dataplane/encap.h"
+
+namespace guideway {
+namespace {
+
+// Per worker and port: the receive and transmit rings twice over (AF_XDP's fill and completion
+// rings hold buffers as well), and some on the way.
+constexpr unsigned kBuffersPerQueue = 3 * 4096;
+constexpr unsigned kBufferCache = 256;
+
+static_assert(RTE_PKTMBUF_HEADROOM >= kEncapHeadroom, "an outer header fits every packet");
+
+std::string all_cores() {
+  return "0-" + std::to_string(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)) - 1);
+}
+
+std::vector<std::string> eal_arguments(const NodeConfig& config) {
+  // One lcore that floats over all cores; workers are our own threads.
+  std::vector<std::string> arguments = {"guideway-dataplane",
+                                        "--lcores=0@(" + all_cores() + ")",
+                                        "--no-telemetry",
+                                        "--log-level=*:warning",
+                                        "-m",
+                                        std::to_string(config.memory_mb)};
+  // Nothing is left on disk or shared, so several dataplanes can run on one machine; DPDK spells
+  // that differently without hugepages.
+  if (config.hugepages) {
+    arguments.emplace_back("--in-memory");
+  } else {
+    arguments.emplace_back("--no-huge");
+    arguments.emplace_back("--no-shconf");
+  }
+  bool pci = false;
+  for (const PortConfig& port : config.ports) {
+    if (port.pci.empty()) continue;
+    pci = true;
+    arguments.emplace_back("-a");
+    arguments.push_back(port.pci);
+  }
+  if (!pci) arguments.emplace_back("--no-pci");
+  return arguments;
+}
+
+void pin(unsigned core) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(core, &set);
+  if (pthread_setaffinity_np(pthread_self(), sizeof set, &set) != 0)
+    spdlog::warn("core {} cannot be used; this worker is not pinned", core);
+}
+
+}  // namespace
+
+DataplaneDaemon::DataplaneDaemon(NodeConfig config, std::string bpf_dir)
+    : config_(std::move(config)), bpf_dir_(std::move(bpf_dir)), qsbr_(nullptr, &rte_free) {}
+
+DataplaneDaemon::~DataplaneDaemon() {
+  stop_workers();
+  server_.reset();
+  store_.reset();
+  ports_.clear();
+  qsbr_.reset();
+  if (eal_) rte_eal_cleanup();
+}
+
+Result<void> DataplaneDaemon::start() {
+  if (auto ok = lock_run_dir(); !ok) return ok;
+  auto counters = CountersRegion::open(config_.counters_path(), config_.workers);
+  if (!counters) return tl::unexpected(counters.error());
+  counters_ = std::make_unique<CountersRegion>(std::move(*counters));
+  if (auto ok = start_eal(); !ok) return ok;
+  if (auto ok = open_ports(); !ok) return ok;
+  if (auto ok = start_workers(); !ok) return ok;
+  return start_server();
+}
+
+Result<void> DataplaneDaemon::lock_run_dir() {
+  std::error_code ec;
+  std::filesystem::create_directories(config_.run_dir, ec);
+  if (ec) return fail(config_.run_dir, "cannot be made: " + ec.message());
+  const std::string path = config_.run_dir + "/dataplane.lock";
+  lock_.reset(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!lock_) return fail(path, std::string("cannot be opened: ") + std::strerror(errno));
+  if (flock(lock_.get(), LOCK_EX | LOCK_NB) != 0)
+    return fail(path, "another guideway-dataplane runs with this run directory",
+                "one dataplane per [paths] run");
+  return {};
+}
+
+Result<void> DataplaneDaemon::start_eal() {
+  std::vector<std::string> arguments = eal_arguments(config_);
+  std::vector<char*> argv;
+  for (std::string& argument : arguments) argv.push_back(argument.data());
+  if (rte_eal_init(static_cast<int>(argv.size()), argv.data()) < 0)
+    return fail("DPDK", std::string("start failed: ") + rte_strerror(rte_errno),
+                config_.hugepages ? "enough hugepages? sysctl vm.nr_hugepages" : "guideway doctor");
+  eal_ = true;
+
+  const auto queues = static_cast<unsigned>(config_.ports.size() * config_.workers);
+  pool_ = rte_pktmbuf_pool_create("packets", queues * kBuffersPerQueue, kBufferCache, 0,
+                                  RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+  if (!pool_)
+    return fail("DPDK",
+                "no memory for " + std::to_string(queues * kBuffersPerQueue) + " packet buffers",
+                "raise [dataplane] memory_mb");
+  return {};
+}
+
+Result<void> DataplaneDaemon::open_ports() {
+  for (unsigned i = 0; i < config_.ports.size(); ++i) {
+    auto port = Port::open(config_.ports[i], i, config_.workers, pool_, bpf_dir_ + "/edge.bpf.o");
+    if (!port) return tl::unexpected(port.error());
+    spdlog::info("port {}: {} ({})", i, (*port)->interface(),
+                 (*port)->kind() == PortKind::shared ? "shared with the kernel"
+                                                     : "owned; the kernel's part by TAP");
+    ports_.push_back(std::move(*port));
+  }
+  return {};
+}
+
+Result<void> DataplaneDaemon::start_workers() {
+  const size_t bytes = rte_rcu_qsbr_get_memsize(config_.workers);
+  qsbr_.reset(static_cast<rte_rcu_qsbr*>(rte_zmalloc("qsbr", bytes, RTE_CACHE_LINE_SIZE)));
+  if (!qsbr_ || rte_rcu_qsbr_init(qsbr_.get(), config_.workers) != 0)
+    return fail("DPDK", "no memory for the workers' states", "raise [dataplane] memory_mb");
+  for (unsigned i = 0; i < config_.workers; ++i) {
+    workers_.push_back(std::make_unique<Worker>(i, ports_, counters_->worker(i), qsbr_.get()));
+  }
+
+  store_ = std::make_unique<ImageStore>(config_.image_dir(), static_cast<uint32_t>(ports_.size()),
+                                        [this](const Image* image) { swap(image); });
+  if (auto loaded = store_->load(); !loaded) {
+    spdlog::warn("the saved image is of no use: {}", loaded.error().text());
+  } else if (*loaded) {
+    adopted();
+    spdlog::info("forwarding again with the saved image: generation {}, revision {}",
+                 store_->running()->root().generation, store_->running()->root().revision);
+  } else {
+    spdlog::info("no saved image; waiting for the control plane");
+  }
+
+  for (unsigned i = 0; i < config_.workers; ++i) {
+    threads_.emplace_back([this, i] {
+      pthread_setname_np(pthread_self(), ("gw-worker-" + std::to_string(i)).c_str());
+      // The kernel may otherwise add 50 us to each of an idle worker's short sleeps.
+      prctl(PR_SET_TIMERSLACK, 1);
+      if (i < config_.cores.size()) pin(config_.cores[i]);
+      rte_thread_register();
+      workers_[i]->run();
+      rte_thread_unregister();
+    });
+  }
+  return {};
+}
+
+Result<void> DataplaneDaemon::start_server() {
+  gw_message hello{};
+  hello.magic = GW_MAGIC_MESSAGE;
+  hello.type = GW_HELLO;
+  hello.layout_oldest = GW_LAYOUT;
+  hello.layout_newest = GW_LAYOUT;
+  hello.pid = static_cast<uint32_t>(getpid());
+  hello.workers = config_.workers;
+  hello.ports = static_cast<uint32_t>(ports_.size());
+  for (size_t i = 0; i < ports_.size(); ++i) {
+    std::strncpy(hello.port[i].interface, ports_[i]->interface().c_str(),
+                 sizeof hello.port[i].interface - 1);
+  }
+  auto server = ControlServer::listen({.path = config_.dataplane_socket(),
+                                       .hello = hello,
+                                       .counters_fd = counters_->read_only_fd(),
+                                       .on_adopted = [this] { adopted(); }},
+                                      *store_);
+  if (!server) return tl::unexpected(server.error());
+  server_ = std::make_unique<ControlServer>(std::move(*server));
+  return {};
+}
+
+// One store per worker; then every worker has to pass a quiescent state, or sleep, before the image
+// of before may go.
+void DataplaneDaemon::swap(const Image* image) {
+  for (const auto& worker : workers_) worker->set_image(image);
+  rte_rcu_qsbr_synchronize(qsbr_.get(), RTE_QSBR_THRID_INVALID);
+}
+
+void DataplaneDaemon::adopted() {
+  const Image& image = *store_->running();
+  gw_counters& head = counters_->head();
+  __atomic_store_n(&head.generation, image.root().generation, __ATOMIC_RELEASE);
+  __atomic_store_n(&head.revision, image.root().revision, __ATOMIC_RELEASE);
+  // After the swap: a VIP is steered here once it is served, and until it is no longer.
+  std::set<Address> vips;
+  for (const gw_service& service : image.services()) vips.insert(Address::from_v6(service.vip));
+  for (const auto& port : ports_) {
+    if (auto ok = port->set_vips(vips); !ok)
+      spdlog::error("VIPs are not steered to the dataplane: {}", ok.error().text());
+  }
+}
+
+void DataplaneDaemon::serve() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  const UniqueFd signal_fd(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+  spdlog::info("ready: {} worker(s), {} port(s)", workers_.size(), ports_.size());
+  while (true) {
+    pollfd waits[] = {{signal_fd.get(), POLLIN, 0},
+                      {server_->listener(), POLLIN, 0},
+                      {server_->peer(), POLLIN, 0}};
+    if (::poll(waits, 3, -1) < 0) {
+      if (errno == EINTR) continue;
+      return;
+    }
+    if (waits[0].revents) break;
+    if (waits[2].revents) server_->handle_peer();
+    if (waits[1].revents) server_->accept_peer();
+  }
+  spdlog::info("stopping");
+}
+
+void DataplaneDaemon::stop_workers() {
+  for (const auto& worker : workers_) worker->stop();
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+}
+
+}  // namespace guideway

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// guideway-dataplane: ports, workers, image store and control server, tied together. The main
+// thread waits for the control plane and for signals; it never touches a packet.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "controlplane/result.h"
+#include "controlplane/unique_fd.h"
+#include "dataplane/control_server.h"
+#include "dataplane/counters_region.h"
+#include "dataplane/image_store.h"
+#include "dataplane/node_config.h"
+#include "dataplane/port.h"
+#include "dataplane/worker.h"
+
+namespace guideway {
+
+class DataplaneDaemon {
+ public:
+  DataplaneDaemon(NodeConfig config, std::string bpf_dir);
+  ~DataplaneDaemon();
+
+  // Everything up to forwarding: lock, EAL, ports, counters, the saved image, workers, socket.
+  Result<void> start();
+
+  // Until SIGTERM or SIGINT, which the caller has blocked in all threads.
+  void serve();
+
+ private:
+  Result<void> lock_run_dir();
+  Result<void> start_eal();
+  Result<void> open_ports();
+  Result<void> start_workers();
+  Result<void> start_server();
+  void swap(const Image* image);
+  void adopted();
+  void stop_workers();
+
+  NodeConfig config_;
+  std::string bpf_dir_;
+  UniqueFd lock_;
+  bool eal_ = false;
+  rte_mempool* pool_ = nullptr;
+  std::vector<std::unique_ptr<Port>> ports_;
+  std::unique_ptr<CountersRegion> counters_;
+  std::unique_ptr<rte_rcu_qsbr, void (*)(void*)> qsbr_;
+  std::unique_ptr<ImageStore> store_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::vector<std::thread> threads_;
+  std::unique_ptr<ControlServer> server_;
+};
+
+}  // namespace guideway

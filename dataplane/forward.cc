@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/forward.h"
+
+#include <cassert>
+
+#include "dataplane/encap.h"
+#include "dataplane/headers.h"
+#include "dataplane/icmp.h"
+#include "dataplane/parse.h"
+
+namespace guideway {
+namespace {
+
+// A packet between two steps. The steps each go over the whole burst, so that the cache misses of
+// one step overlap: a step prefetches what the next one reads.
+struct Work {
+  Packet packet;
+  uint64_t hash;
+  const PoolView* pool;
+  const gw_backend* backend;
+  uint32_t service;
+  uint32_t slot;
+  bool open;  // no verdict yet
+};
+
+void finish(Work& work, Frame& frame, Verdict verdict, Egress egress = Egress::none) {
+  frame.verdict = verdict;
+  frame.egress = egress;
+  work.open = false;
+}
+
+void finish_not_vip(Work& work, Frame& frame, PortKind kind) {
+  if (kind == PortKind::owned) {
+    finish(work, frame, Verdict::to_kernel, Egress::kernel);
+  } else {
+    finish(work, frame, Verdict::not_vip);
+  }
+}
+
+// No destination and not IP is the kernel's; no destination and a broken header is nobody's.
+void step_parse(Work& work, Frame& frame, PortKind kind) {
+  work.packet = parse(frame.data, frame.bytes);
+  work.open = true;
+  if (work.packet.has_destination) return;
+  if (work.packet.problem == Verdict::not_vip) {
+    finish_not_vip(work, frame, kind);
+  } else {
+    finish(work, frame, work.packet.problem);
+  }
+}
+
+void step_service(Work& work, Frame& frame, PortKind kind, const Image* image) {
+  const Packet& packet = work.packet;
+  if (!image) {
+    // An owned port serves the kernel from the start; what is a VIP is not known yet.
+    if (kind == PortKind::owned) return finish_not_vip(work, frame, kind);
+    return finish(work, frame, Verdict::no_image);
+  }
+  const bool has_flow = packet.kind == PacketKind::flow || packet.kind == PacketKind::icmp_error;
+  const ServiceIndex& index = image->service_index();
+  work.service = has_flow ? index.find(packet.key.vip, packet.key.protocol, packet.key.vip_port)
+                          : index.find_vip(packet.key.vip);
+  if (work.service == ServiceIndex::kNotVip) return finish_not_vip(work, frame, kind);
+  if (packet.kind == PacketKind::other) return finish(work, frame, packet.problem);
+  if (packet.kind == PacketKind::echo_request) return;
+  if (work.service == ServiceIndex::kNoService) {
+    return finish(work, frame,
+                  packet.kind == PacketKind::flow ? Verdict::no_service : Verdict::icmp_unrelated);
+  }
+  work.pool = &image->pools()[image->services()[work.service].pool];
+  if (work.pool->slots == 0) return finish(work, frame, Verdict::no_backend);
+}
+
+void step_echo(Work& work, Frame& frame, RateLimit& limit, uint64_t now_ns) {
+  if (!limit.take(now_ns)) return finish(work, frame, Verdict::echo_limited);
+  make_echo_reply(frame, work.packet);
+  finish(work, frame, Verdict::echo_replied, Egress::back);
+}
+
+void step_slot(Work& work, const Image& image) {
+  work.hash = flow_hash(work.packet.key, image.root().flow_seed);
+  work.slot = flow_slot(work.hash, work.pool->slots);
+  __builtin_prefetch(work.pool->slot_hops(work.slot));
+}
+
+// The first hop that may take the flow: see gw_backend in abi.h.
+void step_hop(Work& work, Frame& frame) {
+  const uint16_t* hop = work.pool->slot_hops(work.slot);
+  bool covered = false;
+  for (uint32_t i = 0; i < work.pool->hops && hop[i] != GW_NO_HOP; ++i) {
+    const gw_backend& backend = work.pool->backends[hop[i]];
+    if (!share_covers(backend.share, work.slot)) continue;
+    covered = true;
+    if (backend.outer_bytes == 0) continue;
+    work.backend = &backend;
+    __builtin_prefetch(backend.outer);
+    return;
+  }
+  finish(work, frame, covered ? Verdict::no_next_hop : Verdict::no_backend);
+}
+
+bool may_fragment(const Frame& frame, const Packet& packet) {
+  if (!packet.v4) return false;
+  const auto& ip = *reinterpret_cast<const Ipv4Header*>(frame.data + sizeof(EthernetHeader));
+  return (ip.fragment.host() & kIpv4DontFragment) == 0;
+}
+
+void answer_too_big(Work& work, Frame& frame, RateLimit& limit, uint64_t now_ns) {
+  if (work.packet.kind == PacketKind::icmp_error || may_fragment(frame, work.packet))
+    return finish(work, frame, Verdict::too_big);
+  if (!limit.take(now_ns)) return finish(work, frame, Verdict::too_big_unsaid);
+  make_too_big(frame, work.packet, work.backend->inner_bytes_max);
+  finish(work, frame, Verdict::too_big_replied, Egress::back);
+}
+
+void step_encapsulate(Work& work, Frame& frame, const Image& image) {
+  const gw_backend& backend = *work.backend;
+  if (frame.headroom + sizeof(EthernetHeader) < backend.outer_bytes)
+    return finish(work, frame, Verdict::no_headroom);
+  if (!spend_hop(frame, work.packet.v4)) return finish(work, frame, Verdict::ttl_expired);
+  encapsulate(frame, work.packet, backend, work.hash);
+  frame.port = backend.port;
+  frame.ip_bytes = work.packet.ip_bytes;
+  frame.service = image.services()[work.service].counter;
+  frame.backend = backend.counter;
+  finish(work, frame, Verdict::forwarded, Egress::backend);
+}
+
+}  // namespace
+
+void Forwarder::forward(const Image* image, PortKind kind, uint64_t now_ns,
+                        std::span<Frame> frames) {
+  assert(frames.size() <= kBurstMax);
+  Work works[kBurstMax];
+  const auto each_open = [&](auto&& step) {
+    for (size_t i = 0; i < frames.size(); ++i) {
+      if (works[i].open) step(works[i], frames[i]);
+    }
+  };
+
+  for (size_t i = 0; i < frames.size(); ++i) step_parse(works[i], frames[i], kind);
+  each_open([&](Work& w, Frame& f) { step_service(w, f, kind, image); });
+  each_open([&](Work& w, Frame& f) {
+    if (w.packet.kind == PacketKind::echo_request) step_echo(w, f, echo_limit, now_ns);
+  });
+  each_open([&](Work& w, Frame&) { step_slot(w, *image); });
+  each_open([&](Work& w, Frame& f) { step_hop(w, f); });
+  each_open([&](Work& w, Frame& f) {
+    if (w.packet.ip_bytes > w.backend->inner_bytes_max) answer_too_big(w, f, too_big_limit, now_ns);
+  });
+  each_open([&](Work& w, Frame& f) { step_encapsulate(w, f, *image); });
+}
+
+}  // namespace guideway

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/image.h"
+
+#include <utility>
+
+namespace guideway {
+
+Image::Image(Mapping root_bytes, std::vector<std::shared_ptr<const Table>> tables)
+    : root_(std::move(root_bytes)), tables_(std::move(tables)) {
+  const uint8_t* base = root_.data();
+  const gw_root& r = root();
+  services_ = {reinterpret_cast<const gw_service*>(base + r.services_offset), r.services};
+  backends_ = {reinterpret_cast<const gw_backend*>(base + r.backends_offset), r.backends};
+  const std::span pools{reinterpret_cast<const gw_pool*>(base + r.pools_offset), r.pools};
+  pools_.reserve(pools.size());
+  for (size_t i = 0; i < pools.size(); ++i) {
+    PoolView view;
+    view.backends = backends_.data() + pools[i].backend_first;
+    if (tables_[i]) {
+      view.hop = tables_[i]->hops();
+      view.slots = tables_[i]->head().slots;
+      view.hops = tables_[i]->head().hops;
+    }
+    pools_.push_back(view);
+  }
+  index_ = ServiceIndex(services_);
+}
+
+}  // namespace guideway

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// An adopted forwarding image: validated bytes, seen as arrays. Immutable; a worker reads it
+// between two quiescent states without a check (see validate.h and image_store.h).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "dataplane/abi.h"
+#include "dataplane/flow.h"
+#include "dataplane/mapping.h"
+#include "dataplane/service_index.h"
+
+namespace guideway {
+
+// One pool as the packet path sees it. `slots` is 0 for a pool without backends.
+struct PoolView {
+  const uint16_t* hop = nullptr;  // [slots][hops]
+  uint32_t slots = 0;
+  uint32_t hops = 0;
+  const gw_backend* backends = nullptr;
+
+  const uint16_t* slot_hops(uint32_t slot) const { return hop + size_t{slot} * hops; }
+};
+
+// A table that passed validate_table(), kept as long as an image uses it.
+struct Table {
+  uint64_t digest = 0;
+  Mapping bytes;
+
+  const gw_table& head() const { return *reinterpret_cast<const gw_table*>(bytes.data()); }
+  const uint16_t* hops() const {
+    return reinterpret_cast<const uint16_t*>(bytes.data() + head().hops_offset);
+  }
+};
+
+class Image {
+ public:
+  // `root` passed validate_root(); tables[i] belongs to pool i (null for digest 0) and has as many
+  // backends as the pool.
+  Image(Mapping root, std::vector<std::shared_ptr<const Table>> tables);
+
+  const gw_root& root() const { return *reinterpret_cast<const gw_root*>(root_.data()); }
+  std::span<const gw_service> services() const { return services_; }
+  std::span<const gw_backend> backends() const { return backends_; }
+  std::span<const PoolView> pools() const { return pools_; }
+  std::span<const std::shared_ptr<const Table>> tables() const { return tables_; }
+  const ServiceIndex& service_index() const { return index_; }
+  const Mapping& bytes() const { return root_; }
+
+ private:
+  Mapping root_;
+  std::vector<std::shared_ptr<const Table>> tables_;
+  std::span<const gw_service> services_;
+  std::span<const gw_backend> backends_;
+  std::vector<PoolView> pools_;
+  ServiceIndex index_;
+};
+
+}  // namespace guideway

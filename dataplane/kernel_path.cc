@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/kernel_path.h"
+
+#include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_arp.h>
+#include <linux/if_tun.h>
+#include <poll.h>
+#include <rte_errno.h>
+#include <rte_mbuf.h>
+#include <rte_ring.h>
+#include <spdlog/spdlog.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace guideway {
+namespace {
+
+constexpr unsigned kRingPackets = 1024;
+constexpr unsigned kBatch = 32;
+
+ifreq request_for(const std::string& name) {
+  ifreq request{};
+  std::strncpy(request.ifr_name, name.c_str(), IFNAMSIZ - 1);
+  return request;
+}
+
+Result<void> failed(const std::string& name, const char* what) {
+  return fail("TAP " + name, std::string(what) + ": " + std::strerror(errno));
+}
+
+Result<void> configure(const std::string& name, const Mac& mac, uint16_t mtu) {
+  UniqueFd control(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!control) return failed(name, "no socket");
+
+  ifreq request = request_for(name);
+  request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
+  std::memcpy(request.ifr_hwaddr.sa_data, mac.data(), mac.size());
+  ifreq present = request_for(name);
+  // An unchanged MAC is not set again: some kernels refuse it while the interface is up.
+  if (ioctl(control.get(), SIOCGIFHWADDR, &present) != 0 ||
+      std::memcmp(present.ifr_hwaddr.sa_data, mac.data(), mac.size()) != 0) {
+    if (ioctl(control.get(), SIOCSIFHWADDR, &request) != 0)
+      return failed(name, "the NIC's MAC address cannot be set");
+  }
+  request = request_for(name);
+  request.ifr_mtu = mtu;
+  if (ioctl(control.get(), SIOCSIFMTU, &request) != 0) return failed(name, "MTU cannot be set");
+
+  request = request_for(name);
+  if (ioctl(control.get(), SIOCGIFFLAGS, &request) != 0) return failed(name, "flags unreadable");
+  request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_UP);
+  if (ioctl(control.get(), SIOCSIFFLAGS, &request) != 0)
+    return failed(name, "cannot be brought up");
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<KernelPath>> KernelPath::open(const std::string& name, const Mac& mac,
+                                                     uint16_t mtu, rte_mempool* pool) {
+  std::unique_ptr<KernelPath> path(new KernelPath);
+  path->name_ = name;
+  path->pool_ = pool;
+  path->tap_ = UniqueFd(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  if (!path->tap_)
+    return fail("/dev/net/tun", std::string("cannot be opened: ") + std::strerror(errno),
+                "modprobe tun");
+  ifreq request = request_for(name);
+  request.ifr_flags = IFF_TAP | IFF_NO_PI;
+  if (ioctl(path->tap_.get(), TUNSETIFF, &request) != 0 ||
+      ioctl(path->tap_.get(), TUNSETPERSIST, 1) != 0)
+    return tl::unexpected(failed(name, "cannot be made").error());
+  if (auto ok = configure(name, mac, mtu); !ok) return tl::unexpected(ok.error());
+
+  path->to_kernel_ =
+      rte_ring_create((name + "-to").c_str(), kRingPackets, SOCKET_ID_ANY, RING_F_SC_DEQ);
+  path->from_kernel_ = rte_ring_create((name + "-from").c_str(), kRingPackets, SOCKET_ID_ANY,
+                                       RING_F_SP_ENQ | RING_F_SC_DEQ);
+  if (!path->to_kernel_ || !path->from_kernel_)
+    return fail("TAP " + name, std::string("no memory for rings: ") + rte_strerror(rte_errno),
+                "raise [dataplane] memory_mb");
+  path->thread_ = std::thread([raw = path.get()] { raw->run(); });
+  return path;
+}
+
+KernelPath::~KernelPath() {
+  stop_ = true;
+  if (thread_.joinable()) thread_.join();
+  rte_ring_free(to_kernel_);
+  rte_ring_free(from_kernel_);
+}
+
+unsigned KernelPath::to_kernel(rte_mbuf** packets, unsigned count) {
+  return rte_ring_enqueue_burst(to_kernel_, reinterpret_cast<void**>(packets), count, nullptr);
+}
+
+unsigned KernelPath::from_kernel(rte_mbuf** packets, unsigned count) {
+  return rte_ring_dequeue_burst(from_kernel_, reinterpret_cast<void**>(packets), count, nullptr);
+}
+
+void KernelPath::run() {
+  pthread_setname_np(pthread_self(), "gw-kernel-path");
+  while (!stop_) {
+    const bool wrote = write_some();
+    const bool read = read_some();
+    if (wrote || read) continue;
+    // Workers do not wake this thread (that would be a system call on their side): it looks at
+    // the ring often enough for ARP and BGP.
+    pollfd wait{tap_.get(), POLLIN, 0};
+    const timespec quarter_ms{0, 250'000};
+    ppoll(&wait, 1, &quarter_ms, nullptr);
+  }
+}
+
+bool KernelPath::write_some() {
+  rte_mbuf* packets[kBatch];
+  const unsigned n =
+      rte_ring_dequeue_burst(to_kernel_, reinterpret_cast<void**>(packets), kBatch, nullptr);
+  for (unsigned i = 0; i < n; ++i) {
+    // A frame that the kernel refuses (TAP down) is lost as on a wire that is pulled out.
+    if (write(tap_.get(), rte_pktmbuf_mtod(packets[i], void*), rte_pktmbuf_data_len(packets[i])) <
+        0) {
+      SPDLOG_DEBUG("TAP {}: write: {}", name_, std::strerror(errno));
+    }
+    rte_pktmbuf_free(packets[i]);
+  }
+  return n > 0;
+}
+
+bool KernelPath::read_some() {
+  rte_mbuf* packets[kBatch];
+  unsigned n = 0;
+  while (n < kBatch) {
+    rte_mbuf* packet = rte_pktmbuf_alloc(pool_);
+    if (!packet) break;
+    const ssize_t bytes =
+        read(tap_.get(), rte_pktmbuf_mtod(packet, void*), rte_pktmbuf_tailroom(packet));
+    if (bytes <= 0) {
+      rte_pktmbuf_free(packet);
+      break;
+    }
+    packet->data_len = static_cast<uint16_t>(bytes);
+    packet->pkt_len = static_cast<uint32_t>(bytes);
+    packets[n++] = packet;
+  }
+  const unsigned taken =
+      n ? rte_ring_enqueue_burst(from_kernel_, reinterpret_cast<void**>(packets), n, nullptr) : 0;
+  for (unsigned i = taken; i < n; ++i) rte_pktmbuf_free(packets[i]);
+  return n > 0;
+}
+
+}  // namespace guideway

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// node.toml: what is this machine's alone. Read once, at start, by both daemons, the CLI and the
+// agent's host tools; an unknown key is an error that names the key and the line.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "controlplane/result.h"
+#include "dataplane/address.h"
+
+namespace guideway {
+
+// Exactly one of `interface`, `pci`, `vdev` is set.
+struct PortConfig {
+  std::string interface;  // AF_XDP on this kernel interface, shared with the kernel
+  std::string pci;        // "0000:01:00.0": DPDK owns the NIC
+  std::string vdev;       // any DPDK virtual device: "net_af_xdp0,iface=eth1"
+  std::string tap;        // pci and vdev: name of the TAP that stands for the port in the kernel
+                          // (default "gw0", "gw1", ... by port index)
+};
+
+struct NodeConfig {
+  std::string name;                             // [node] name; default: the host name
+  std::string run_dir = "/run/guideway";        // [paths] run: sockets, image copy, counters
+  std::string state_dir = "/var/lib/guideway";  // [paths] state: the intent
+  std::vector<PortConfig> ports;                // [[dataplane.ports]]; at least one
+  unsigned workers = 1;                         // [dataplane] workers, 1 to GW_WORKERS_MAX
+  std::vector<unsigned> cores;  // [dataplane] cores: one per worker; empty: not pinned
+  bool hugepages = false;       // [dataplane] hugepages
+  unsigned memory_mb = 512;     // [dataplane] memory_mb, 64 and more: packet buffers and rings
+  std::optional<Address> tunnel_source4;  // [tunnel] source4, source6: outer source addresses;
+  std::optional<Address> tunnel_source6;  // default: the kernel's choice for the route
+  std::string control_socket;             // [control] socket; default RUN/control.sock
+  unsigned control_mode = 0660;           // [control] mode, a string "0660"
+  std::string control_group;              // [control] group; default: none (root's)
+  unsigned route_table = 2203;            // [routes] table: Guideway's own routing table
+  unsigned rule_priority = 203;           // [routes] rule_priority: of its `ip rule`, before main
+  std::string log_level = "info";         // [log] level: trace, debug, info, warn, error
+
+  static Result<NodeConfig> parse(std::string_view toml, std::string_view file_name);
+  static Result<NodeConfig> load(const std::string& path);
+
+  std::string dataplane_socket() const { return run_dir + "/dataplane.sock"; }
+  std::string counters_path() const { return run_dir + "/counters"; }
+  std::string image_dir() const { return run_dir + "/image"; }
+};
+
+inline constexpr const char* kNodeConfigPath = "/etc/guideway/node.toml";
+
+}  // namespace guideway

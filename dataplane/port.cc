@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/port.h"
+
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <rte_dev.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+namespace guideway {
+namespace {
+
+constexpr uint16_t kRxDescriptors = 2048;
+constexpr uint16_t kTxDescriptors = 2048;
+
+// The kernel driver behind an interface; empty if it does not say.
+std::string driver_of(const std::string& interface) {
+  const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return {};
+  ethtool_drvinfo info{};
+  info.cmd = ETHTOOL_GDRVINFO;
+  ifreq request{};
+  std::strncpy(request.ifr_name, interface.c_str(), IFNAMSIZ - 1);
+  request.ifr_data = reinterpret_cast<char*>(&info);
+  const bool ok = ioctl(fd, SIOCETHTOOL, &request) == 0;
+  close(fd);
+  return ok ? info.driver : "";
+}
+
+// Without preferred busy polling DPDK's AF_XDP driver waits up to a second inside its receive
+// call when a zero-copy NIC asks to be woken. veth knows no zero-copy and never asks: there busy
+// polling would only add a system call to each empty poll.
+int busy_budget_for(const std::string& interface) {
+  const std::string driver = driver_of(interface);
+  return driver == "veth" || driver == "tun" ? 0 : 64;
+}
+
+// The device's name is what stands before the first comma.
+std::string device_name(const std::string& devargs) {
+  return devargs.substr(0, devargs.find(','));
+}
+
+uint64_t rss_types(const rte_eth_dev_info& info) {
+  return info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Port>> Port::open(const PortConfig& config, unsigned index, unsigned workers,
+                                         rte_mempool* pool, const std::string& edge_object) {
+  std::unique_ptr<Port> port(new Port);
+  port->index_ = static_cast<uint16_t>(index);
+  if (auto ok = port->probe(config, workers, edge_object); !ok) return tl::unexpected(ok.error());
+  if (auto ok = port->start(workers, pool); !ok) return tl::unexpected(ok.error());
+
+  if (!config.interface.empty()) {
+    port->interface_ = config.interface;
+    auto edge = Edge::find(config.interface);
+    if (!edge) return tl::unexpected(edge.error());
+    port->edge_ = std::move(*edge);
+    return port;
+  }
+  rte_ether_addr mac{};
+  uint16_t mtu = 0;
+  rte_eth_macaddr_get(port->id_, &mac);
+  rte_eth_dev_get_mtu(port->id_, &mtu);
+  Mac bytes;
+  std::copy(std::begin(mac.addr_bytes), std::end(mac.addr_bytes), bytes.begin());
+  const std::string tap = config.tap.empty() ? "gw" + std::to_string(index) : config.tap;
+  auto kernel_path = KernelPath::open(tap, bytes, mtu, pool);
+  if (!kernel_path) return tl::unexpected(kernel_path.error());
+  port->kernel_path_ = std::move(*kernel_path);
+  port->interface_ = tap;
+  return port;
+}
+
+Result<void> Port::probe(const PortConfig& config, unsigned workers,
+                         const std::string& edge_object) {
+  std::string name;
+  std::string devargs;
+  if (!config.interface.empty()) {
+    if (if_nametoindex(config.interface.c_str()) == 0)
+      return fail("port " + config.interface, "no such interface", "ip link");
+    if (auto ok = Edge::clear_stale(config.interface); !ok) return ok;
+    name = "net_af_xdp_gw" + std::to_string(index_);
+    devargs = name + ",iface=" + config.interface + ",xdp_prog=" + edge_object +
+              ",queue_count=" + std::to_string(workers) +
+              ",busy_budget=" + std::to_string(busy_budget_for(config.interface));
+  } else if (!config.vdev.empty()) {
+    name = device_name(config.vdev);
+    devargs = config.vdev;
+  } else {
+    name = config.pci;
+    devargs = config.pci;
+  }
+  // A PCI device on the allow list was probed by rte_eal_init().
+  if (rte_eth_dev_get_port_by_name(name.c_str(), &id_) == 0) return {};
+  if (const int error = rte_dev_probe(devargs.c_str()); error != 0)
+    return fail("port " + name, std::string("DPDK cannot open it: ") + std::strerror(-error),
+                devargs);
+  if (rte_eth_dev_get_port_by_name(name.c_str(), &id_) != 0)
+    return fail("port " + name, "is no network device for DPDK", devargs);
+  return {};
+}
+
+Result<void> Port::start(unsigned workers, rte_mempool* pool) {
+  char name[RTE_ETH_NAME_MAX_LEN] = "?";
+  rte_eth_dev_get_name_by_port(id_, name);
+  const std::string field = std::string("port ") + name;
+  const auto check = [&](int error, const char* what) -> Result<void> {
+    if (error >= 0) return {};
+    return fail(field, std::string(what) + ": " + std::strerror(-error));
+  };
+
+  rte_eth_dev_info info{};
+  if (auto ok = check(rte_eth_dev_info_get(id_, &info), "cannot be examined"); !ok) return ok;
+  const unsigned queues = std::min(info.max_rx_queues, info.max_tx_queues);
+  if (queues < workers)
+    return fail(field,
+                "has " + std::to_string(queues) + " queue pair(s), " + std::to_string(workers) +
+                    " workers need one each",
+                "set [dataplane] workers = " + std::to_string(queues) +
+                    ", or give the NIC more queues (ethtool -L)");
+
+  rte_eth_conf conf{};
+  if (workers > 1 && rss_types(info) != 0) {
+    conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+    conf.rx_adv_conf.rss_conf.rss_hf = rss_types(info);
+  }
+  const auto count = static_cast<uint16_t>(workers);
+  if (auto ok = check(rte_eth_dev_configure(id_, count, count, &conf), "cannot be configured"); !ok)
+    return ok;
+  uint16_t rx = kRxDescriptors;
+  uint16_t tx = kTxDescriptors;
+  rte_eth_dev_adjust_nb_rx_tx_desc(id_, &rx, &tx);
+  const int socket = rte_eth_dev_socket_id(id_);
+  for (uint16_t q = 0; q < count; ++q) {
+    if (auto ok =
+            check(rte_eth_rx_queue_setup(id_, q, rx, static_cast<unsigned>(socket), nullptr, pool),
+                  "receive queue");
+        !ok)
+      return ok;
+    if (auto ok = check(rte_eth_tx_queue_setup(id_, q, tx, static_cast<unsigned>(socket), nullptr),
+                        "transmit queue");
+        !ok)
+      return ok;
+  }
+  if (auto ok = check(rte_eth_dev_start(id_), "cannot be started"); !ok) return ok;
+  // Neighbour discovery comes by multicast; drivers without the notion have it on anyway.
+  rte_eth_allmulticast_enable(id_);
+  return {};
+}
+
+Port::~Port() {
+  kernel_path_.reset();
+  if (edge_) (void)edge_->detach();
+  if (id_ == UINT16_MAX) return;
+  rte_eth_dev_stop(id_);
+  rte_eth_dev_close(id_);
+}
+
+Result<void> Port::set_vips(const std::set<Address>& vips) {
+  if (!edge_) return {};
+  const std::vector<Address> wanted(vips.begin(), vips.end());
+  return edge_->set_vips(wanted);
+}
+
+}  // namespace guideway

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// A port of the dataplane, of one of three kinds (see PortConfig). Above rx and tx they are alike:
+// a DPDK port with one queue pair for each worker.
+//
+//   interface  AF_XDP with the `edge` program; the kernel keeps the NIC and all but VIP packets
+//   pci, vdev  DPDK owns the NIC; a TAP is its stand-in in the kernel (see kernel_path.h)
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "bpf/edge.h"
+#include "controlplane/result.h"
+#include "dataplane/forward.h"
+#include "dataplane/kernel_path.h"
+#include "dataplane/node_config.h"
+
+struct rte_mempool;
+
+namespace guideway {
+
+class Port {
+ public:
+  // After rte_eal_init(). `edge_object`: path of edge.bpf.o. The port is started on return.
+  static Result<std::unique_ptr<Port>> open(const PortConfig& config, unsigned index,
+                                            unsigned workers, rte_mempool* pool,
+                                            const std::string& edge_object);
+  ~Port();  // stops and closes; detaches `edge`; the TAP stays
+  Port(const Port&) = delete;
+  Port& operator=(const Port&) = delete;
+
+  uint16_t id() const { return id_; }        // DPDK's port number
+  uint16_t index() const { return index_; }  // the image's
+  PortKind kind() const { return kernel_path_ ? PortKind::owned : PortKind::shared; }
+  KernelPath* kernel() const { return kernel_path_.get(); }
+  const std::string& interface() const { return interface_; }  // the kernel's name for it
+
+  // Shared ports: steers exactly these VIPs to the dataplane. Owned ports get everything anyway.
+  Result<void> set_vips(const std::set<Address>& vips);
+
+ private:
+  Port() = default;
+  Result<void> probe(const PortConfig& config, unsigned workers, const std::string& edge_object);
+  Result<void> start(unsigned workers, rte_mempool* pool);
+
+  uint16_t id_ = UINT16_MAX;
+  uint16_t index_ = 0;
+  std::string interface_;
+  std::optional<Edge> edge_;
+  std::unique_ptr<KernelPath> kernel_path_;
+};
+
+}  // namespace guideway

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/validate.h"
+
+#define XXH_INLINE_ALL
+#include <netinet/in.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+namespace guideway {
+namespace {
+
+std::string number(uint64_t value) {
+  return std::to_string(value);
+}
+
+template <size_t N>
+bool all_zero(const uint8_t (&bytes)[N]) {
+  return std::all_of(bytes, bytes + N, [](uint8_t b) { return b == 0; });
+}
+
+Result<void> validate_header(std::span<const uint8_t> bytes, uint64_t magic, size_t least) {
+  if (bytes.size() < least) return fail("size", "truncated: " + number(bytes.size()) + " bytes");
+  const auto& header = *reinterpret_cast<const gw_image_header*>(bytes.data());
+  if (header.magic != magic) return fail("magic", "not a forwarding image");
+  if (header.layout != GW_LAYOUT)
+    return fail("layout",
+                "is " + number(header.layout) + ", this dataplane reads " + number(GW_LAYOUT));
+  if (header.reserved != 0) return fail("reserved", "not zero");
+  if (header.bytes != bytes.size())
+    return fail("bytes", "says " + number(header.bytes) + ", there are " + number(bytes.size()));
+  const uint64_t checksum = XXH3_64bits(bytes.data() + sizeof header, bytes.size() - sizeof header);
+  if (header.checksum != checksum) return fail("checksum", "does not match the content");
+  return {};
+}
+
+// An array of `count` elements within [first, bytes). `count` fits 32 bits: no overflow.
+bool array_fits(uint64_t offset, uint64_t count, uint64_t element, uint64_t first, uint64_t bytes) {
+  return offset >= first && offset % 8 == 0 && offset <= bytes && count * element <= bytes - offset;
+}
+
+Result<void> validate_service(const gw_service* services, uint32_t i, const gw_root& root) {
+  const gw_service& s = services[i];
+  const std::string field = "services[" + number(i) + "]";
+  if (s.protocol != IPPROTO_TCP && s.protocol != IPPROTO_UDP)
+    return fail(field + ".protocol", "is " + number(s.protocol));
+  if (s.pool >= root.pools) return fail(field + ".pool", "out of range: " + number(s.pool));
+  if (s.counter >= GW_SERVICES_MAX)
+    return fail(field + ".counter", "out of range: " + number(s.counter));
+  if (s.reserved != 0 || s.reserved2 != 0) return fail(field + ".reserved", "not zero");
+  if (i == 0) return {};
+  const gw_service& before = services[i - 1];
+  int order = std::memcmp(before.vip, s.vip, sizeof s.vip);
+  if (order == 0) order = int{before.protocol} - int{s.protocol};
+  if (order == 0) order = std::memcmp(&before.port, &s.port, sizeof s.port);
+  if (order >= 0) return fail(field, "not in ascending order");
+  return {};
+}
+
+Result<void> validate_pool(const gw_pool& pool, uint32_t i, const gw_root& root) {
+  const std::string field = "pools[" + number(i) + "]";
+  if (pool.backends > GW_POOL_BACKENDS_MAX || pool.backend_first > root.backends ||
+      pool.backends > root.backends - pool.backend_first)
+    return fail(field + ".backends",
+                "out of range: " + number(pool.backend_first) + " + " + number(pool.backends));
+  if (pool.reserved[0] != 0 || pool.reserved[1] != 0) return fail(field + ".reserved", "not zero");
+  return {};
+}
+
+Result<void> validate_backend(const gw_backend& b, uint32_t i, const gw_root& root) {
+  const std::string field = "backends[" + number(i) + "]";
+  if (b.share > GW_SHARE_ALL) return fail(field + ".share", "out of range: " + number(b.share));
+  if (b.counter >= GW_BACKENDS_MAX)
+    return fail(field + ".counter", "out of range: " + number(b.counter));
+  if (!all_zero(b.reserved)) return fail(field + ".reserved", "not zero");
+  if (b.outer_bytes == 0) return {};
+  if (b.outer_bytes != 14 && b.outer_bytes != 34 && b.outer_bytes != 54)
+    return fail(field + ".outer_bytes", "is " + number(b.outer_bytes));
+  if (b.port >= root.ports) return fail(field + ".port", "out of range: " + number(b.port));
+  if (b.inner_bytes_max > UINT16_MAX)
+    return fail(field + ".inner_bytes_max", "out of range: " + number(b.inner_bytes_max));
+  return {};
+}
+
+}  // namespace
+
+Result<uint64_t> validate_table(std::span<const uint8_t> bytes) {
+  if (auto ok = validate_header(bytes, GW_MAGIC_TABLE, sizeof(gw_table)); !ok)
+    return tl::unexpected(ok.error());
+  const auto& table = *reinterpret_cast<const gw_table*>(bytes.data());
+  if (table.slots == 0 || table.slots > GW_TABLE_SLOTS_MAX)
+    return fail("slots", "out of range: " + number(table.slots));
+  if (table.hops == 0 || table.hops > GW_HOPS_MAX)
+    return fail("hops", "out of range: " + number(table.hops));
+  if (table.backends == 0 || table.backends > GW_POOL_BACKENDS_MAX)
+    return fail("backends", "out of range: " + number(table.backends));
+  if (table.reserved != 0 || table.reserved2 != 0) return fail("reserved", "not zero");
+  const uint64_t entries = uint64_t{table.slots} * table.hops;
+  if (!array_fits(table.hops_offset, entries, sizeof(uint16_t), sizeof table, bytes.size()))
+    return fail("hops_offset", "the hops do not lie within the table");
+
+  const auto* hop = reinterpret_cast<const uint16_t*>(bytes.data() + table.hops_offset);
+  for (uint32_t slot = 0; slot < table.slots; ++slot, hop += table.hops) {
+    bool ended = false;
+    for (uint32_t i = 0; i < table.hops; ++i) {
+      const bool none = hop[i] == GW_NO_HOP;
+      if ((none && i == 0) || (!none && (ended || hop[i] >= table.backends)))
+        return fail("slot " + number(slot) + ", hop " + number(i),
+                    "out of range: " + number(hop[i]));
+      ended = none;
+    }
+  }
+  return table.header.checksum;
+}
+
+Result<void> validate_root(std::span<const uint8_t> bytes) {
+  if (auto ok = validate_header(bytes, GW_MAGIC_ROOT, sizeof(gw_root)); !ok) return ok;
+  const auto& root = *reinterpret_cast<const gw_root*>(bytes.data());
+  if (root.generation == 0) return fail("generation", "is 0");
+  if (root.services > GW_SERVICES_MAX)
+    return fail("services", "out of range: " + number(root.services));
+  if (root.pools > GW_POOLS_MAX) return fail("pools", "out of range: " + number(root.pools));
+  if (root.backends > GW_BACKENDS_MAX)
+    return fail("backends", "out of range: " + number(root.backends));
+  if (root.ports > GW_PORTS_MAX) return fail("ports", "out of range: " + number(root.ports));
+  if (!all_zero(root.reserved)) return fail("reserved", "not zero");
+  const auto fits = [&](uint64_t offset, uint64_t count, uint64_t element) {
+    return array_fits(offset, count, element, sizeof root, bytes.size());
+  };
+  if (!fits(root.services_offset, root.services, sizeof(gw_service)))
+    return fail("services_offset", "the services do not lie within the root");
+  if (!fits(root.pools_offset, root.pools, sizeof(gw_pool)))
+    return fail("pools_offset", "the pools do not lie within the root");
+  if (!fits(root.backends_offset, root.backends, sizeof(gw_backend)))
+    return fail("backends_offset", "the backends do not lie within the root");
+
+  const auto* services = reinterpret_cast<const gw_service*>(bytes.data() + root.services_offset);
+  for (uint32_t i = 0; i < root.services; ++i) {
+    if (auto ok = validate_service(services, i, root); !ok) return ok;
+  }
+  const auto* pools = reinterpret_cast<const gw_pool*>(bytes.data() + root.pools_offset);
+  for (uint32_t i = 0; i < root.pools; ++i) {
+    if (auto ok = validate_pool(pools[i], i, root); !ok) return ok;
+  }
+  const auto* backends = reinterpret_cast<const gw_backend*>(bytes.data() + root.backends_offset);
+  for (uint32_t i = 0; i < root.backends; ++i) {
+    if (auto ok = validate_backend(backends[i], i, root); !ok) return ok;
+  }
+  return {};
+}
+
+}  // namespace guideway

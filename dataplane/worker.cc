@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/worker.h"
+
+#include <rte_cycles.h>
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+#include <rte_prefetch.h>
+#include <time.h>
+
+#include <algorithm>
+
+#include "dataplane/kernel_path.h"
+
+namespace guideway {
+namespace {
+
+// A worker without packets spins for a while (more usually come), then sleeps, longer each time.
+constexpr unsigned kSpinRounds = 256;
+constexpr unsigned kSleepFirstUs = 20;
+constexpr unsigned kSleepMostUs = 250;
+
+Frame frame_of(rte_mbuf* packet) {
+  Frame frame;
+  frame.data = rte_pktmbuf_mtod(packet, uint8_t*);
+  frame.bytes = packet->data_len;
+  frame.headroom = rte_pktmbuf_headroom(packet);
+  return frame;
+}
+
+void write_back(rte_mbuf* packet, const Frame& frame) {
+  packet->data_off = static_cast<uint16_t>(frame.data - static_cast<uint8_t*>(packet->buf_addr));
+  packet->data_len = frame.bytes;
+  packet->pkt_len = frame.bytes;
+}
+
+}  // namespace
+
+Worker::Worker(unsigned index, std::span<const std::unique_ptr<Port>> ports,
+               WorkerCounters counters, rte_rcu_qsbr* qsbr)
+    : index_(index),
+      ports_(ports),
+      counters_(counters),
+      qsbr_(qsbr),
+      ns_per_cycle_(1e9 / static_cast<double>(rte_get_tsc_hz())) {}
+
+void Worker::run() {
+  rte_rcu_qsbr_thread_register(qsbr_, index_);
+  rte_rcu_qsbr_thread_online(qsbr_, index_);
+  unsigned idle_rounds = 0;
+  while (!stop_.load(std::memory_order_relaxed)) {
+    current_ = image_.load(std::memory_order_acquire);
+    unsigned packets = 0;
+    for (const auto& port : ports_) {
+      packets += poll(*port);
+      if (index_ == 0 && port->kernel()) packets += poll_kernel(*port);
+    }
+    counters_.beat();
+    rte_rcu_qsbr_quiescent(qsbr_, index_);
+    idle_rounds = packets ? 0 : idle_rounds + 1;
+    if (idle_rounds > kSpinRounds) rest(idle_rounds - kSpinRounds);
+  }
+  rte_rcu_qsbr_thread_offline(qsbr_, index_);
+  rte_rcu_qsbr_thread_unregister(qsbr_, index_);
+}
+
+// Offline, so that a swap of images does not wait for a sleeper.
+void Worker::rest(unsigned idle_rounds) {
+  const unsigned us = std::min(kSleepMostUs, kSleepFirstUs * idle_rounds);
+  const timespec pause{0, static_cast<long>(us) * 1000};
+  rte_rcu_qsbr_thread_offline(qsbr_, index_);
+  clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);
+  rte_rcu_qsbr_thread_online(qsbr_, index_);
+}
+
+unsigned Worker::poll(Port& port) {
+  rte_mbuf* packets[kBurstMax];
+  const uint16_t n = rte_eth_rx_burst(port.id(), static_cast<uint16_t>(index_), packets, kBurstMax);
+  if (n == 0) return 0;
+  counters_.received(n);
+
+  Frame storage[kBurstMax];
+  const std::span<Frame> frames(storage, n);
+  for (uint16_t i = 0; i < n; ++i) {
+    rte_prefetch0(rte_pktmbuf_mtod(packets[i], void*));
+    frames[i] = frame_of(packets[i]);
+  }
+  const auto now_ns = static_cast<uint64_t>(static_cast<double>(rte_rdtsc()) * ns_per_cycle_);
+  forwarder_.forward(current_, port.kind(), now_ns, frames);
+  send(port, frames, packets);
+  for (const Frame& frame : frames) counters_.finish(frame);
+  return n;
+}
+
+// What the kernel sends through its TAP goes to the wire as it is.
+unsigned Worker::poll_kernel(Port& port) {
+  rte_mbuf* packets[kBurstMax];
+  const unsigned n = port.kernel()->from_kernel(packets, kBurstMax);
+  if (n == 0) return 0;
+  counters_.received(n);
+  const uint16_t sent =
+      rte_eth_tx_burst(port.id(), static_cast<uint16_t>(index_), packets, static_cast<uint16_t>(n));
+  rte_pktmbuf_free_bulk(packets + sent, n - sent);
+  counters_.verdict(Verdict::from_kernel, sent);
+  counters_.verdict(Verdict::tx_full, n - sent);
+  return n;
+}
+
+void Worker::send(Port& from, std::span<Frame> frames, rte_mbuf** packets) {
+  for (size_t i = 0; i < frames.size(); ++i) write_back(packets[i], frames[i]);
+  for (const auto& port : ports_) send_by(port->index(), Egress::backend, frames, packets);
+
+  rte_mbuf* kept[kBurstMax];
+  Frame* owners[kBurstMax];
+  unsigned kernel = 0;
+  for (size_t i = 0; i < frames.size(); ++i) {
+    switch (frames[i].egress) {
+      case Egress::none:
+        rte_pktmbuf_free(packets[i]);
+        break;
+      case Egress::back:
+        if (rte_eth_tx_burst(from.id(), static_cast<uint16_t>(index_), &packets[i], 1) == 0) {
+          rte_pktmbuf_free(packets[i]);
+          frames[i].verdict = Verdict::tx_full;
+        }
+        break;
+      case Egress::kernel:
+        owners[kernel] = &frames[i];
+        kept[kernel++] = packets[i];
+        break;
+      case Egress::backend:
+        break;
+    }
+  }
+  if (kernel == 0) return;
+  for (unsigned i = from.kernel()->to_kernel(kept, kernel); i < kernel; ++i) {
+    rte_pktmbuf_free(kept[i]);
+    owners[i]->verdict = Verdict::kernel_full;
+  }
+}
+
+void Worker::send_by(uint16_t port, Egress egress, std::span<Frame> frames, rte_mbuf** packets) {
+  rte_mbuf* out[kBurstMax];
+  Frame* owners[kBurstMax];
+  uint16_t n = 0;
+  for (size_t i = 0; i < frames.size(); ++i) {
+    if (frames[i].egress != egress || frames[i].port != port) continue;
+    owners[n] = &frames[i];
+    out[n++] = packets[i];
+  }
+  if (n == 0) return;
+  const uint16_t sent = rte_eth_tx_burst(ports_[port]->id(), static_cast<uint16_t>(index_), out, n);
+  for (uint16_t i = sent; i < n; ++i) {
+    rte_pktmbuf_free(out[i]);
+    owners[i]->verdict = Verdict::tx_full;
+  }
+}
+
+}  // namespace guideway
