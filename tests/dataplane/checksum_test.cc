@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/checksum.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "tests/support/packets.h"
+
+namespace guideway {
+namespace {
+
+TEST(Checksum, EqualsTheTextbookForEveryLength) {
+  std::mt19937 random(1);
+  for (size_t length = 0; length < 200; ++length) {
+    test::Bytes bytes(length);
+    for (uint8_t& b : bytes) b = static_cast<uint8_t>(random());
+    EXPECT_EQ(checksum_finish(checksum_add(bytes.data(), length)).host(),
+              test::plain_checksum(bytes, 0, length))
+        << length;
+  }
+}
+
+TEST(Checksum, UpdateEqualsComputingAnew) {
+  std::mt19937 random(2);
+  for (int round = 0; round < 20000; ++round) {
+    test::Bytes bytes(20);
+    for (uint8_t& b : bytes) b = static_cast<uint8_t>(random());
+    const be16 before_sum(static_cast<uint16_t>(test::plain_checksum(bytes, 0, 20)));
+    const be16 before(static_cast<uint16_t>(test::get16(bytes, 8)));
+    const be16 after(static_cast<uint16_t>(random()));
+    test::put16(bytes, 8, after.host());
+    EXPECT_EQ(checksum_update(before_sum, before, after).host(),
+              test::plain_checksum(bytes, 0, 20));
+  }
+}
+
+}  // namespace
+}  // namespace guideway

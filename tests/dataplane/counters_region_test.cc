@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/counters_region.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+namespace guideway {
+namespace {
+
+class CountersRegionTest : public testing::Test {
+ protected:
+  CountersRegionTest() {
+    char name[] = "/tmp/gw-counters-XXXXXX";
+    directory_ = mkdtemp(name);
+    path_ = directory_ + "/counters";
+  }
+  ~CountersRegionTest() override { std::filesystem::remove_all(directory_); }
+
+  std::string directory_;
+  std::string path_;
+};
+
+TEST_F(CountersRegionTest, ARestartGoesOnAndNamesWhatWasInFlight) {
+  {
+    CountersRegion region = std::move(*CountersRegion::open(path_, 2));
+    EXPECT_EQ(region.head().epoch, 1u);
+    EXPECT_EQ(region.head().workers, 2u);
+    WorkerCounters worker = region.worker(1);
+    worker.received(10);
+    worker.verdict(Verdict::no_service, 7);
+    worker.backends[GW_BACKENDS_MAX - 1].bytes = 99;
+  }
+  CountersRegion region = std::move(*CountersRegion::open(path_, 1));
+  EXPECT_EQ(region.head().epoch, 2u);
+  EXPECT_EQ(region.head().pid, static_cast<uint32_t>(getpid()));
+  const WorkerCounters worker = region.worker(1);
+  EXPECT_EQ(worker.own->received, 10u);
+  EXPECT_EQ(worker.own->verdict[static_cast<unsigned>(Verdict::no_service)], 7u);
+  EXPECT_EQ(worker.own->verdict[static_cast<unsigned>(Verdict::lost_in_restart)], 3u);
+  EXPECT_EQ(worker.backends[GW_BACKENDS_MAX - 1].bytes, 99u);
+}
+
+TEST_F(CountersRegionTest, ADamagedFileIsReplaced) {
+  std::ofstream(path_) << "nonsense";
+  CountersRegion region = std::move(*CountersRegion::open(path_, 1));
+  EXPECT_EQ(region.head().epoch, 1u);
+  EXPECT_EQ(region.head().magic, GW_MAGIC_COUNTERS);
+}
+
+TEST_F(CountersRegionTest, ReadersCannotWrite) {
+  CountersRegion region = std::move(*CountersRegion::open(path_, 1));
+  EXPECT_EQ(write(region.read_only_fd(), "x", 1), -1);
+}
+
+TEST_F(CountersRegionTest, OnlyForwardedPacketsAreTraffic) {
+  CountersRegion region = std::move(*CountersRegion::open(path_, 1));
+  WorkerCounters worker = region.worker(0);
+  Frame frame;
+  frame.service = 3;
+  frame.backend = 4;
+  frame.ip_bytes = 60;
+  frame.verdict = Verdict::forwarded;
+  worker.finish(frame);
+  frame.verdict = Verdict::tx_full;
+  worker.finish(frame);
+  EXPECT_EQ(worker.services[3].packets, 1u);
+  EXPECT_EQ(worker.backends[4].bytes, 60u);
+  EXPECT_EQ(worker.own->verdict[static_cast<unsigned>(Verdict::tx_full)], 1u);
+}
+
+}  // namespace
+}  // namespace guideway

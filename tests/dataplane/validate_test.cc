@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/validate.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "tests/support/images.h"
+
+namespace guideway {
+namespace {
+
+using namespace test;
+
+Bytes good_table() {
+  return round_robin_table(7, 3);
+}
+Bytes good_root() {
+  return root_bytes(three_backends(34, 1234));
+}
+
+std::string problem(const Result<void>& r) {
+  return r ? "accepted" : r.error().text();
+}
+std::string problem(const Result<uint64_t>& r) {
+  return r ? "accepted" : r.error().text();
+}
+
+template <typename Head>
+struct Damage {
+  const char* message;
+  std::function<void(Bytes&)> apply;
+  bool reseal = true;
+};
+
+gw_table& table(Bytes& b) {
+  return head_of<gw_table>(b);
+}
+gw_root& root(Bytes& b) {
+  return head_of<gw_root>(b);
+}
+template <typename T>
+T* array(Bytes& b, uint64_t offset) {
+  return reinterpret_cast<T*>(b.data() + offset);
+}
+gw_service* services(Bytes& b) {
+  return array<gw_service>(b, root(b).services_offset);
+}
+gw_pool* pools(Bytes& b) {
+  return array<gw_pool>(b, root(b).pools_offset);
+}
+gw_backend* backends(Bytes& b) {
+  return array<gw_backend>(b, root(b).backends_offset);
+}
+uint16_t* hops(Bytes& b) {
+  return array<uint16_t>(b, table(b).hops_offset);
+}
+
+const Damage<gw_table> kTableDamages[] = {
+    {"size: truncated: 63 bytes", [](Bytes& b) { b.resize(63); }, false},
+    {"magic: not a forwarding image", [](Bytes& b) { ++table(b).header.magic; }},
+    {"layout: is 2, this dataplane reads 1", [](Bytes& b) { table(b).header.layout = 2; }},
+    {"reserved: not zero", [](Bytes& b) { table(b).header.reserved = 1; }},
+    {"bytes: says 92, there are 90", [](Bytes& b) { b.resize(90); }, false},
+    {"checksum: does not match the content", [](Bytes& b) { ++hops(b)[1]; }, false},
+    {"slots: out of range: 0", [](Bytes& b) { table(b).slots = 0; }},
+    {"slots: out of range: 16777214", [](Bytes& b) { table(b).slots = GW_TABLE_SLOTS_MAX + 1; }},
+    {"hops: out of range: 0", [](Bytes& b) { table(b).hops = 0; }},
+    {"hops: out of range: 5", [](Bytes& b) { table(b).hops = 5; }},
+    {"backends: out of range: 0", [](Bytes& b) { table(b).backends = 0; }},
+    {"backends: out of range: 10001", [](Bytes& b) { table(b).backends = 10001; }},
+    {"reserved: not zero", [](Bytes& b) { table(b).reserved = 1; }},
+    {"hops_offset: the hops do not lie within the table",
+     [](Bytes& b) { table(b).hops_offset = 72; }},
+    {"hops_offset: the hops do not lie within the table",
+     [](Bytes& b) { table(b).hops_offset = ~uint64_t{7}; }},
+    {"hops_offset: the hops do not lie within the table", [](Bytes& b) { table(b).slots = 8; }},
+    {"slot 0, hop 0: out of range: 3", [](Bytes& b) { hops(b)[0] = 3; }},
+    {"slot 2, hop 0: out of range: 65535", [](Bytes& b) { hops(b)[4] = GW_NO_HOP; }},
+    {"slot 6, hop 1: out of range: 9", [](Bytes& b) { hops(b)[13] = 9; }},
+};
+
+const Damage<gw_root> kRootDamages[] = {
+    {"size: truncated: 127 bytes", [](Bytes& b) { b.resize(127); }, false},
+    {"magic: not a forwarding image", [](Bytes& b) { root(b).header.magic = GW_MAGIC_TABLE; }},
+    {"layout: is 0, this dataplane reads 1", [](Bytes& b) { root(b).header.layout = 0; }},
+    {"checksum: does not match the content", [](Bytes& b) { ++root(b).revision; }, false},
+    {"generation: is 0", [](Bytes& b) { root(b).generation = 0; }},
+    {"services: out of range: 8193", [](Bytes& b) { root(b).services = 8193; }},
+    {"pools: out of range: 4097", [](Bytes& b) { root(b).pools = 4097; }},
+    {"backends: out of range: 32769", [](Bytes& b) { root(b).backends = 32769; }},
+    {"ports: out of range: 17", [](Bytes& b) { root(b).ports = 17; }},
+    {"reserved: not zero", [](Bytes& b) { root(b).reserved[31] = 1; }},
+    {"services_offset: the services do not lie within the root",
+     [](Bytes& b) { root(b).services_offset = 8; }},
+    {"services_offset: the services do not lie within the root",
+     [](Bytes& b) { root(b).services_offset += 1; }},
+    {"pools_offset: the pools do not lie within the root",
+     [](Bytes& b) { root(b).pools_offset = b.size(); }},
+    {"backends_offset: the backends do not lie within the root",
+     [](Bytes& b) { root(b).backends = 4; }},
+    {"services[0].protocol: is 1", [](Bytes& b) { services(b)[0].protocol = 1; }},
+    {"services[1].pool: out of range: 1", [](Bytes& b) { services(b)[1].pool = 1; }},
+    {"services[1].counter: out of range: 8192", [](Bytes& b) { services(b)[1].counter = 8192; }},
+    {"services[3].reserved: not zero", [](Bytes& b) { services(b)[3].reserved2 = 1; }},
+    {"services[1]: not in ascending order", [](Bytes& b) { services(b)[1] = services(b)[0]; }},
+    {"services[1]: not in ascending order",
+     [](Bytes& b) { std::swap(services(b)[0], services(b)[1]); }},
+    {"pools[0].backends: out of range: 0 + 4", [](Bytes& b) { pools(b)[0].backends = 4; }},
+    {"pools[0].backends: out of range: 4294967295 + 3",
+     [](Bytes& b) { pools(b)[0].backend_first = UINT32_MAX; }},
+    {"pools[0].reserved: not zero", [](Bytes& b) { pools(b)[0].reserved[1] = 1; }},
+    {"backends[0].share: out of range: 65537", [](Bytes& b) { backends(b)[0].share = 65537; }},
+    {"backends[2].counter: out of range: 32768", [](Bytes& b) { backends(b)[2].counter = 32768; }},
+    {"backends[1].outer_bytes: is 35", [](Bytes& b) { backends(b)[1].outer_bytes = 35; }},
+    {"backends[1].port: out of range: 1", [](Bytes& b) { backends(b)[1].port = 1; }},
+    {"backends[1].inner_bytes_max: out of range: 65536",
+     [](Bytes& b) { backends(b)[1].inner_bytes_max = 65536; }},
+    {"backends[1].reserved: not zero", [](Bytes& b) { backends(b)[1].reserved[32] = 1; }},
+};
+
+TEST(Validate, GoodOnesPass) {
+  EXPECT_EQ(problem(validate_table(good_table())), "accepted");
+  EXPECT_EQ(*validate_table(good_table()), digest_of(good_table()));
+  EXPECT_EQ(problem(validate_root(good_root())), "accepted");
+  EXPECT_EQ(problem(validate_root(root_bytes({}))), "accepted");
+}
+
+TEST(Validate, EachDamageOfATableIsNamed) {
+  for (const auto& damage : kTableDamages) {
+    Bytes bytes = good_table();
+    damage.apply(bytes);
+    if (damage.reseal) seal(bytes);
+    EXPECT_EQ(problem(validate_table(bytes)), damage.message);
+  }
+}
+
+TEST(Validate, EachDamageOfARootIsNamed) {
+  for (const auto& damage : kRootDamages) {
+    Bytes bytes = good_root();
+    damage.apply(bytes);
+    if (damage.reseal) seal(bytes);
+    EXPECT_EQ(problem(validate_root(bytes)), damage.message);
+  }
+}
+
+TEST(Validate, EveryTruncationIsRefused) {
+  const Bytes table = good_table();
+  const Bytes root = good_root();
+  for (size_t n = 0; n < table.size(); ++n)
+    EXPECT_FALSE(validate_table(std::span(table).first(n))) << n;
+  for (size_t n = 0; n < root.size(); ++n)
+    EXPECT_FALSE(validate_root(std::span(root).first(n))) << n;
+}
+
+// Whatever random damage passes must still be safe to follow: the sanitizers watch.
+TEST(Validate, RandomDamageIsRefusedOrHarmless) {
+  std::mt19937 random(3);
+  for (int i = 0; i < 20000; ++i) {
+    Bytes bytes = good_root();
+    for (int flips = 0; flips < 3; ++flips)
+      bytes[random() % bytes.size()] = static_cast<uint8_t>(random());
+    seal(bytes);
+    if (!validate_root(bytes)) continue;
+    for (uint32_t s = 0; s < root(bytes).services; ++s) {
+      const gw_pool& pool = pools(bytes)[services(bytes)[s].pool];
+      for (uint32_t b = 0; b < pool.backends; ++b)
+        ASSERT_LE(backends(bytes)[pool.backend_first + b].outer_bytes, 54);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace guideway

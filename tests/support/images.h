@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+// Writes forwarding images for tests, straight from abi.h, apart from the control plane's builder.
+#pragma once
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "controlplane/unique_fd.h"
+#include "dataplane/abi.h"
+#include "dataplane/byteorder.h"
+#include "dataplane/image.h"
+#include "tests/support/packets.h"
+
+namespace guideway::test {
+
+template <typename T>
+T& head_of(Bytes& bytes) {
+  return *reinterpret_cast<T*>(bytes.data());
+}
+
+inline void seal(Bytes& bytes) {
+  auto& header = head_of<gw_image_header>(bytes);
+  header.bytes = bytes.size();
+  header.checksum = XXH3_64bits(bytes.data() + sizeof header, bytes.size() - sizeof header);
+}
+
+inline Bytes table_bytes(uint32_t slots, uint32_t hops, uint32_t backends,
+                         const std::function<uint16_t(uint32_t slot, uint32_t hop)>& fill) {
+  Bytes bytes(sizeof(gw_table) + size_t{slots} * hops * 2);
+  auto& table = head_of<gw_table>(bytes);
+  table.header.magic = GW_MAGIC_TABLE;
+  table.header.layout = GW_LAYOUT;
+  table.slots = slots;
+  table.hops = hops;
+  table.backends = backends;
+  table.hops_offset = sizeof(gw_table);
+  auto* hop = reinterpret_cast<uint16_t*>(bytes.data() + sizeof(gw_table));
+  for (uint32_t s = 0; s < slots; ++s) {
+    for (uint32_t h = 0; h < hops; ++h) hop[s * hops + h] = fill(s, h);
+  }
+  seal(bytes);
+  return bytes;
+}
+
+inline uint64_t digest_of(const Bytes& bytes) {
+  return reinterpret_cast<const gw_image_header*>(bytes.data())->checksum;
+}
+
+// Owner slot mod backends, stand-in the next one.
+inline Bytes round_robin_table(uint32_t slots, uint32_t backends) {
+  return table_bytes(slots, 2, backends, [=](uint32_t slot, uint32_t hop) {
+    if (hop == 1 && backends == 1) return uint16_t{GW_NO_HOP};
+    return static_cast<uint16_t>((slot + hop) % backends);
+  });
+}
+
+struct RootSpec {
+  uint64_t generation = 1;
+  uint64_t revision = 1;
+  uint64_t flow_seed = 42;
+  uint32_t ports = 1;
+  std::vector<gw_service> services;
+  std::vector<gw_pool> pools;
+  std::vector<gw_backend> backends;
+};
+
+inline gw_service service(const char* vip, uint8_t protocol, uint16_t port, uint32_t pool,
+                          uint32_t counter = 0) {
+  gw_service s{};
+  std::memcpy(s.vip, address(vip).bytes.data(), 16);
+  s.protocol = protocol;
+  s.port = be16(port).raw();
+  s.pool = pool;
+  s.counter = counter;
+  return s;
+}
+
+// outer_bytes: 14 (l2), 34 or 54 (ipip over IPv4 or IPv6), 0: no next hop.
+inline gw_backend backend(uint8_t outer_bytes, uint8_t number, uint32_t inner_bytes_max = 1480) {
+  gw_backend b{};
+  b.share = GW_SHARE_ALL;
+  b.counter = number;
+  b.inner_bytes_max = inner_bytes_max;
+  b.outer_bytes = outer_bytes;
+  const Bytes macs = {0x02, 0, 0, 0, 1, number, 0x02, 0, 0, 0, 0, 0x11};
+  std::memcpy(b.outer, macs.data(), macs.size());
+  uint8_t* ip = b.outer + 14;
+  if (outer_bytes == 34) {
+    const Bytes header = {0x45, 0, 0,  0, 0, 0,  0x40, 0, 64, 0,
+                          0,    0, 10, 0, 0, 11, 10,   0, 1,  number};
+    std::memcpy(ip, header.data(), header.size());
+    b.outer[12] = 0x08;
+  } else if (outer_bytes == 54) {
+    ip[0] = 0x60;
+    ip[7] = 64;
+    ip[8] = ip[24] = 0xfd;
+    ip[23] = 11;
+    ip[39] = number;
+    b.outer[12] = 0x86;
+    b.outer[13] = 0xdd;
+  }
+  return b;
+}
+
+inline Bytes root_bytes(const RootSpec& spec) {
+  const auto place = [](Bytes& bytes, const void* data, size_t size) {
+    bytes.resize((bytes.size() + 63) / 64 * 64);
+    const size_t at = bytes.size();
+    bytes.resize(at + size);
+    if (size) std::memcpy(bytes.data() + at, data, size);
+    return at;
+  };
+  Bytes bytes(sizeof(gw_root));
+  const size_t services =
+      place(bytes, spec.services.data(), spec.services.size() * sizeof(gw_service));
+  const size_t pools = place(bytes, spec.pools.data(), spec.pools.size() * sizeof(gw_pool));
+  const size_t backends =
+      place(bytes, spec.backends.data(), spec.backends.size() * sizeof(gw_backend));
+  auto& root = head_of<gw_root>(bytes);
+  root.header.magic = GW_MAGIC_ROOT;
+  root.header.layout = GW_LAYOUT;
+  root.generation = spec.generation;
+  root.revision = spec.revision;
+  root.flow_seed = spec.flow_seed;
+  root.services = static_cast<uint32_t>(spec.services.size());
+  root.pools = static_cast<uint32_t>(spec.pools.size());
+  root.backends = static_cast<uint32_t>(spec.backends.size());
+  root.ports = spec.ports;
+  root.services_offset = services;
+  root.pools_offset = pools;
+  root.backends_offset = backends;
+  seal(bytes);
+  return bytes;
+}
+
+inline UniqueFd memfd_of(const Bytes& bytes, bool sealed = true) {
+  UniqueFd fd(memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (write(fd.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) return {};
+  if (sealed)
+    fcntl(fd.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+  return fd;
+}
+
+// One pool of three backends behind both VIPs, TCP and UDP port 443, and all UDP ports of the first
+// VIP; tables of 7 slots.
+inline RootSpec three_backends(uint8_t outer_bytes, uint64_t digest) {
+  RootSpec spec;
+  spec.services = {service("203.0.113.10", 6, 443, 0, 1), service("203.0.113.10", 17, 0, 0, 2),
+                   service("2001:db8:203::10", 6, 443, 0, 3),
+                   service("2001:db8:203::10", 17, 443, 0, 4)};
+  std::sort(spec.services.begin(), spec.services.end(), [](const auto& a, const auto& b) {
+    return std::memcmp(a.vip, b.vip, 16) < 0 ||
+           (std::memcmp(a.vip, b.vip, 16) == 0 && a.protocol < b.protocol);
+  });
+  spec.pools = {{.table_digest = digest, .backend_first = 0, .backends = 3, .reserved = {}}};
+  for (uint8_t i = 1; i <= 3; ++i) spec.backends.push_back(backend(outer_bytes, i));
+  return spec;
+}
+
+inline std::unique_ptr<Image> image_of(const RootSpec& spec, const std::vector<Bytes>& tables) {
+  std::vector<std::shared_ptr<const Table>> shared;
+  for (const Bytes& bytes : tables) {
+    shared.push_back(bytes.empty()
+                         ? nullptr
+                         : std::make_shared<const Table>(
+                               Table{digest_of(bytes), std::move(*Mapping::from_bytes(bytes))}));
+  }
+  return std::make_unique<Image>(std::move(*Mapping::from_bytes(root_bytes(spec))),
+                                 std::move(shared));
+}
+
+}  // namespace guideway::test
