@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * layout.h: what the BPF programs and their loaders share: names, keys, values and counters. Valid
+ * for BPF C, C11 and C++20. There is no second copy of any of it.
+ *
+ * An address is 16 bytes in network byte order; IPv4 is mapped (::ffff:a.b.c.d, RFC 4291 section
+ * 2.5.5.2), so one map holds both families. Counters are per-CPU arrays of __u64, indexed by the
+ * enums below; appended, never renumbered.
+ */
+#ifndef GUIDEWAY_BPF_LAYOUT_H
+#define GUIDEWAY_BPF_LAYOUT_H
+
+#include <linux/types.h>
+
+#ifdef __cplusplus
+#define GW_BPF_ASSERT(condition) static_assert(condition)
+#else
+#define GW_BPF_ASSERT(condition) _Static_assert(condition, #condition)
+#endif
+
+/*
+ * A program is recognised as ours by its name; the kernel keeps 15 bytes of it.
+ * edge's map `xsks_map` is named by DPDK's AF_XDP driver, which fills it.
+ */
+#define GW_EDGE_PROGRAM "guideway_edge"
+#define GW_REDIRECT_PROGRAM "guideway_redir"
+
+#define GW_EDGE_QUEUES_MAX 64      /* xsks_map: the highest NIC queue that DPDK may bind, plus 1 */
+#define GW_EDGE_VIPS_MAX 8192      /* vips */
+#define GW_REDIRECT_LOCAL_MAX 4096 /* local */
+#define GW_REDIRECT_ALLOWED_MAX 4096 /* allowed; twice what a loader sets, see redirect.h */
+
+/* Key of `vips` (edge) and of `local` (redirect); the value is a __u8 without meaning. */
+struct gw_address_key {
+  __u8 bytes[16];
+};
+GW_BPF_ASSERT(sizeof(struct gw_address_key) == 16);
+
+/* Key of `allowed` (redirect), an LPM trie; the value is a __u8 without meaning. */
+struct gw_prefix_key {
+  __u32 bits; /* 0 to 128, host byte order; an IPv4 prefix counts 96 more */
+  __u8 bytes[16];
+};
+GW_BPF_ASSERT(sizeof(struct gw_prefix_key) == 20);
+GW_BPF_ASSERT(__builtin_offsetof(struct gw_prefix_key, bytes) == 4);
+
+/*                name        meaning */
+#define GW_EDGE_COUNTERS(X)                        \
+  X(kernel, "not for a VIP, passed to the kernel") \
+  X(steered, "for a VIP, handed to the dataplane") \
+  X(no_dataplane, "for a VIP, dropped: no dataplane socket on this NIC queue")
+
+#define GW_REDIRECT_COUNTERS(X)                                                         \
+  X(other, "not a tunnel packet, passed to the kernel")                                 \
+  X(not_local, "a tunnel packet to an address that is not this host's, passed")         \
+  X(delivered, "decapsulated, the inner packet given to the local stack")               \
+  X(refused_source, "dropped: the outer source is in no allowed prefix")                \
+  X(fragment, "dropped: a fragment of a tunnel packet")                                 \
+  X(malformed, "dropped: a header of the tunnel packet contradicts itself")             \
+  X(congestion, "dropped: marked as congested, but the inner packet cannot carry that") \
+  X(failed, "dropped: the kernel gave no room to move the headers")
+
+enum gw_edge_counter {
+#define GW_X(name, meaning) GW_EDGE_##name,
+  GW_EDGE_COUNTERS(GW_X)
+#undef GW_X
+      GW_EDGE_COUNTERS_END
+};
+
+enum gw_redirect_counter {
+#define GW_X(name, meaning) GW_REDIRECT_##name,
+  GW_REDIRECT_COUNTERS(GW_X)
+#undef GW_X
+      GW_REDIRECT_COUNTERS_END
+};
+
+#endif

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bpf/redirect.h"
+
+#include <fcntl.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+#include "bpf/object.h"
+
+namespace guideway {
+
+static_assert(std::size(kRedirectCounters) == GW_REDIRECT_COUNTERS_END);
+
+namespace {
+
+// The object closes its own descriptor of the program when it goes.
+Result<Attachment> freshly_loaded(const BpfObject& object) {
+  Result<int> owned = object.program_fd(GW_REDIRECT_PROGRAM);
+  if (!owned) return tl::unexpected(owned.error());
+  UniqueFd program(fcntl(*owned, F_DUPFD_CLOEXEC, 0));
+  if (!program) return fail("", "duplicating a descriptor: " + std::string(std::strerror(errno)));
+  return describe_program(std::move(program));
+}
+
+}  // namespace
+
+Result<Redirect> Redirect::of(const Interface& interface, Attachment attachment) {
+  Redirect redirect;
+  redirect.interface_ = interface;
+  redirect.attachment_ = std::move(attachment);
+  const std::pair<const char*, UniqueFd*> maps[] = {{"allowed", &redirect.allowed_},
+                                                    {"local", &redirect.local_},
+                                                    {"redir_counters", &redirect.counters_}};
+  for (auto [name, map] : maps) {
+    Result<UniqueFd> found = map_of_program(redirect.attachment_.fd.get(), name);
+    if (!found) {
+      Error error = found.error();
+      error.field = interface.name;
+      return tl::unexpected(error);
+    }
+    *map = std::move(*found);
+  }
+  return redirect;
+}
+
+Result<std::optional<Redirect>> Redirect::find(const std::string& name) {
+  Result<Interface> interface = Interface::find(name);
+  if (!interface) return tl::unexpected(interface.error());
+  Result<std::optional<Attachment>> there = xdp_attachment_of(*interface, GW_REDIRECT_PROGRAM);
+  if (!there) return tl::unexpected(there.error());
+  if (!*there) return std::optional<Redirect>{};
+  return of(*interface, std::move(**there)).map([](Redirect&& redirect) {
+    return std::optional<Redirect>(std::move(redirect));
+  });
+}
+
+Result<std::vector<Redirect>> Redirect::find_all() {
+  std::unique_ptr<struct if_nameindex, decltype(&if_freenameindex)> list(if_nameindex(),
+                                                                         if_freenameindex);
+  if (!list) return fail("", "listing interfaces: " + std::string(std::strerror(errno)));
+  std::vector<Redirect> found;
+  for (const struct if_nameindex* one = list.get(); one->if_index != 0; ++one) {
+    Interface interface { one->if_name, one->if_index };
+    Result<std::vector<Attachment>> all = xdp_attachments(interface);
+    if (!all) return tl::unexpected(all.error());
+    for (Attachment& attachment : *all) {
+      if (attachment.program != GW_REDIRECT_PROGRAM) continue;
+      Result<Redirect> redirect = of(interface, std::move(attachment));
+      if (!redirect) return tl::unexpected(redirect.error());
+      found.push_back(std::move(*redirect));
+    }
+  }
+  return found;
+}
+
+Result<Redirect> Redirect::attach(const std::string& name, const std::string& object_path,
+                                  std::span<const Prefix> allowed, std::span<const Address> local) {
+  Result<Interface> interface = Interface::find(name);
+  if (!interface) return tl::unexpected(interface.error());
+  Result<std::optional<Attachment>> there = xdp_attachment_of(*interface, GW_REDIRECT_PROGRAM);
+  if (!there) return tl::unexpected(there.error());
+  Result<BpfObject> object = BpfObject::load(object_path);
+  if (!object) return tl::unexpected(object.error());
+  Result<Attachment> fresh = freshly_loaded(*object);
+  if (!fresh) return tl::unexpected(fresh.error());
+
+  bool same = *there && (*there)->tag == fresh->tag;
+  Result<Redirect> made = of(*interface, same ? std::move(**there) : std::move(*fresh));
+  if (!made) return made;
+  // The lists come first: from its first packet on the program takes what it should.
+  if (Result<void> set = made->set_lists(allowed, local); !set) return tl::unexpected(set.error());
+
+  int program_fd = made->attachment_.fd.get();
+  if (same) {
+    made->how_ = How::adopted;
+  } else if (*there) {
+    made->how_ = How::replaced;
+    made->attachment_.mode = (*there)->mode;
+    Result<void> replaced = xdp_replace(*interface, **there, program_fd);
+    if (!replaced) return tl::unexpected(replaced.error());
+  } else {
+    made->how_ = How::attached;
+    Result<XdpMode> mode = xdp_attach(*interface, program_fd, &made->why_generic_);
+    if (!mode) return tl::unexpected(mode.error());
+    made->attachment_.mode = *mode;
+  }
+  return made;
+}
+
+Result<void> Redirect::set_lists(std::span<const Prefix> allowed, std::span<const Address> local) {
+  return set_allowed(allowed).and_then([&] { return set_local(local); });
+}
+
+Result<void> Redirect::set_allowed(std::span<const Prefix> wanted) {
+  if (wanted.size() > kAllowedPrefixesMax)
+    return fail(interface_.name, std::to_string(wanted.size()) + " allowed prefixes, at most " +
+                                     std::to_string(kAllowedPrefixesMax) + " fit");
+  return set_prefixes(allowed_.get(), wanted);
+}
+
+Result<void> Redirect::set_local(std::span<const Address> wanted) {
+  if (wanted.size() > GW_REDIRECT_LOCAL_MAX)
+    return fail(interface_.name, "the host has " + std::to_string(wanted.size()) +
+                                     " addresses, at most " +
+                                     std::to_string(GW_REDIRECT_LOCAL_MAX) + " fit");
+  return set_addresses(local_.get(), wanted);
+}
+
+Result<std::set<Prefix>> Redirect::allowed() const {
+  return prefixes_in(allowed_.get());
+}
+Result<std::set<Address>> Redirect::local() const {
+  return addresses_in(local_.get());
+}
+
+Result<RedirectCounters> Redirect::counters() const {
+  return sum_counters(counters_.get(), GW_REDIRECT_COUNTERS_END)
+      .map([](const std::vector<uint64_t>& sums) {
+        RedirectCounters counters{};
+        std::copy(sums.begin(), sums.end(), counters.begin());
+        return counters;
+      });
+}
+
+Result<bool> Redirect::attached() const {
+  return xdp_attachments(interface_).map([&](const std::vector<Attachment>& all) {
+    return std::any_of(all.begin(), all.end(), [&](const Attachment& one) {
+      return one.program_id == attachment_.program_id;
+    });
+  });
+}
+
+Result<void> Redirect::detach() {
+  return xdp_detach(interface_, attachment_);
+}
+
+Result<std::set<Address>> host_addresses() {
+  ifaddrs* list = nullptr;
+  if (getifaddrs(&list) != 0)
+    return fail("", "reading this host's addresses: " + std::string(std::strerror(errno)));
+  std::unique_ptr<ifaddrs, decltype(&freeifaddrs)> owner(list, freeifaddrs);
+
+  std::set<Address> addresses;
+  for (const ifaddrs* one = list; one; one = one->ifa_next) {
+    if (!one->ifa_addr) continue;
+    if (one->ifa_addr->sa_family == AF_INET) {
+      const auto* v4 = reinterpret_cast<const sockaddr_in*>(one->ifa_addr);
+      Address address = Address::from_v4(&v4->sin_addr);
+      if (address.v4()[0] != IN_LOOPBACKNET) addresses.insert(address);
+    } else if (one->ifa_addr->sa_family == AF_INET6) {
+      const auto* v6 = reinterpret_cast<const sockaddr_in6*>(one->ifa_addr);
+      if (!IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr)) addresses.insert(Address::from_v6(&v6->sin6_addr));
+    }
+  }
+  return addresses;
+}
+
+}  // namespace guideway
