@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the control socket needs from the daemon behind it. All calls in the loop's thread.
+#pragma once
+
+#include <cstdint>
+#include <future>
+#include <memory>
+#include <string>
+
+#include "controlplane/explain.h"
+#include "controlplane/intent.h"
+#include "controlplane/result.h"
+#include "controlplane/status.h"
+
+namespace guideway {
+
+// What the dataplane has adopted on its present connection; 0: nothing yet.
+struct Adoption {
+  uint64_t generation = 0;
+  uint64_t revision = 0;
+};
+
+class Control {
+ public:
+  virtual ~Control() = default;
+
+  // Never null. Immutable: it may be read in any thread.
+  virtual std::shared_ptr<const Intent> intent() const = 0;
+
+  // Makes `next` the intent: gives it the next revision, makes it durable, has it published. `who`
+  // and `what` are for the log. After an error the intent is as before.
+  virtual Result<void> commit(Intent next, const std::string& who, const std::string& what) = 0;
+
+  virtual Adoption adoption() const = 0;
+
+  // Ready once the dataplane has adopted that revision, or a later one. May be broken at the end.
+  virtual std::future<void> adopted(uint64_t revision) = 0;
+
+  virtual Status status() const = 0;
+  virtual Result<Explanation> explain_flow(const Endpoint& client,
+                                           const ServiceKey& service) const = 0;
+};
+
+}  // namespace guideway

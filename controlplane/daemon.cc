@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/daemon.h"
+
+#include <spdlog/spdlog.h>
+
+#include <chrono>
+#include <csignal>
+#include <ctime>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "controlplane/store_file.h"
+
+namespace guideway {
+
+Daemon::Daemon(const NodeConfig& config) : config_(config), started_(std::time(nullptr)) {}
+
+Daemon::~Daemon() {
+  // The server's threads wait for what the delivery promised: those promises are broken first.
+  delivery_.reset();
+  server_.reset();
+}
+
+Result<std::unique_ptr<Daemon>> Daemon::start(const NodeConfig& config) {
+  std::unique_ptr<Daemon> daemon(new Daemon(config));
+  if (auto opened = daemon->open(); !opened) return tl::unexpected(opened.error());
+  return daemon;
+}
+
+Result<void> Daemon::open() {
+  std::error_code failed;
+  std::filesystem::create_directories(config_.run_dir, failed);
+  if (failed) return fail(config_.run_dir, "cannot be made: " + failed.message());
+  auto store = FileStore::open(config_.state_dir);
+  if (!store) return tl::unexpected(store.error());
+  store_ = std::move(*store);
+  auto intent = store_->load();
+  if (!intent) return tl::unexpected(intent.error());
+  intent_ = std::make_shared<const Intent>(std::move(*intent));
+  auto loop = EventLoop::create();
+  if (!loop) return tl::unexpected(loop.error());
+  loop_ = std::move(*loop);
+  auto signals = loop_->on_signals([this](int signal) {
+    spdlog::info("stopping on {}", signal == SIGTERM ? "SIGTERM" : "SIGINT");
+    loop_->stop();
+  });
+  if (!signals) return signals;
+  auto delivery = Delivery::create(*loop_, config_);
+  if (!delivery) return tl::unexpected(delivery.error());
+  delivery_ = std::move(*delivery);
+  api_ = std::make_unique<Api>(*loop_, *this);
+  HttpServer::Config http;
+  http.path = config_.control_socket;
+  http.mode = config_.control_mode;
+  http.group = config_.control_group;
+  auto server = HttpServer::start(
+      http, [api = api_.get()](const HttpRequest& request) { return api->handle(request); },
+      Api::http_error_body);
+  if (!server) return tl::unexpected(server.error());
+  server_ = std::move(*server);
+  spdlog::info("started node={} version={} revision={} services={} pools={} socket={}",
+               config_.name, GW_VERSION, intent_->revision, intent_->services.size(),
+               intent_->pools.size(), config_.control_socket);
+  delivery_->set_intent(intent_);
+  return {};
+}
+
+void Daemon::run() {
+  loop_->run();
+  spdlog::info("stopped");
+}
+
+void Daemon::stop() {
+  loop_->stop();
+}
+
+Result<void> Daemon::commit(Intent next, const std::string& who, const std::string& what) {
+  auto start = std::chrono::steady_clock::now();
+  next.revision = intent_->revision + 1;
+  if (auto saved = store_->save(next); !saved) {
+    spdlog::error("change refused by the store who=\"{}\" what=\"{}\": {}", who, what,
+                  saved.error().text());
+    return saved;
+  }
+  auto took = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start);
+  spdlog::info("changed revision={} who=\"{}\" what=\"{}\" stored_ms={:.1f}", next.revision, who,
+               what, took.count());
+  intent_ = std::make_shared<const Intent>(std::move(next));
+  delivery_->set_intent(intent_);
+  return {};
+}
+
+Status Daemon::status() const {
+  Status out;
+  out.node.name = config_.name;
+  out.node.started = started_;
+  out.node.revision = intent_->revision;
+  delivery_->describe(out);
+  return out;
+}
+
+Result<Explanation> Daemon::explain_flow(const Endpoint& client, const ServiceKey& service) const {
+  return delivery_->explain_flow(client, service);
+}
+
+}  // namespace guideway

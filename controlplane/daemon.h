@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// The control plane as a whole: the store and the intent in it, its delivery to the dataplane, and
+// the control socket; all on one event loop.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "controlplane/api.h"
+#include "controlplane/control.h"
+#include "controlplane/delivery.h"
+#include "controlplane/event_loop.h"
+#include "controlplane/http_server.h"
+#include "controlplane/result.h"
+#include "controlplane/store.h"
+#include "dataplane/node_config.h"
+
+namespace guideway {
+
+class Daemon : public Control {
+ public:
+  // Takes the lock, reads the intent, begins to deliver it, and listens. Blocks SIGTERM and SIGINT
+  // for the threads it starts.
+  static Result<std::unique_ptr<Daemon>> start(const NodeConfig& config);
+  ~Daemon() override;
+
+  // Until SIGTERM, SIGINT or stop().
+  void run();
+  void stop();  // from any thread
+
+  std::shared_ptr<const Intent> intent() const override { return intent_; }
+  Result<void> commit(Intent next, const std::string& who, const std::string& what) override;
+  Adoption adoption() const override { return delivery_->adoption(); }
+  std::future<void> adopted(uint64_t revision) override { return delivery_->adopted(revision); }
+  Status status() const override;
+  Result<Explanation> explain_flow(const Endpoint& client,
+                                   const ServiceKey& service) const override;
+
+ private:
+  explicit Daemon(const NodeConfig& config);
+  Result<void> open();
+
+  const NodeConfig config_;
+  int64_t started_ = 0;
+  std::unique_ptr<Store> store_;
+  std::shared_ptr<const Intent> intent_;
+  // In order of making: each needs those above.
+  std::unique_ptr<EventLoop> loop_;
+  std::unique_ptr<Delivery> delivery_;
+  std::unique_ptr<Api> api_;
+  std::unique_ptr<HttpServer> server_;
+};
+
+}  // namespace guideway

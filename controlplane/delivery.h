@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// Brings the intent to the dataplane: intent > tables > image > publisher > ACK, with the next hops
+// of this node and the counters that come back. It is told the newest intent and looks after the
+// rest: at most one table build and one unanswered root are under way, whatever comes meanwhile is
+// one more of each, from the newest state.
+//
+// Lives in the loop's thread.
+#pragma once
+
+#include <cstdint>
+#include <future>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "controlplane/control.h"
+#include "controlplane/counter_book.h"
+#include "controlplane/counters.h"
+#include "controlplane/event_loop.h"
+#include "controlplane/image.h"
+#include "controlplane/intent.h"
+#include "controlplane/next_hops.h"
+#include "controlplane/publisher.h"
+#include "controlplane/result.h"
+#include "controlplane/routes.h"
+#include "controlplane/status.h"
+#include "controlplane/table_builder.h"
+#include "dataplane/node_config.h"
+
+namespace guideway {
+
+class Delivery {
+ public:
+  static Result<std::unique_ptr<Delivery>> create(EventLoop& loop, const NodeConfig& config);
+  ~Delivery();
+  Delivery(const Delivery&) = delete;
+  Delivery& operator=(const Delivery&) = delete;
+
+  // The newest intent. Begins the delivery with the first call.
+  void set_intent(std::shared_ptr<const Intent> intent);
+
+  Adoption adoption() const { return adoption_; }
+  std::future<void> adopted(uint64_t revision);
+
+  // All of a status but name, start and revision of the intent.
+  void describe(Status& status) const;
+  // Over the image that was made last.
+  Result<Explanation> explain_flow(const Endpoint& client, const ServiceKey& service) const;
+
+ private:
+  struct Waiter {
+    uint64_t revision;
+    std::promise<void> promise;
+  };
+
+  Delivery(EventLoop& loop, const NodeConfig& config);
+  Result<void> open();
+  void advance();
+  void on_tables(std::shared_ptr<const Intent> intent, Result<TableMap> tables);
+  void publish();
+  Result<void> build_and_send(uint64_t generation);
+  void want_next_hops_and_routes();
+  void on_next_hops(const std::vector<Address>& changed);
+  void on_connected(const DataplaneInfo& info, UniqueFd counters);
+  void on_ack(uint64_t generation, uint64_t revision, bool adopted, const std::string& reason);
+  void on_disconnected(const std::string& why);
+  void look_at_heartbeats();
+  void describe_dataplane(NodeStatus& node) const;
+  std::string problem() const;
+
+  EventLoop& loop_;
+  const NodeConfig config_;
+  CounterBook book_;
+  std::unique_ptr<Counters> counters_;  // null: no dataplane ever wrote any
+  std::unique_ptr<NextHops> next_hops_;
+  std::unique_ptr<Routes> routes_;
+  std::unique_ptr<Publisher> publisher_;
+
+  std::shared_ptr<const Intent> intent_;   // the newest
+  std::shared_ptr<const Intent> applied_;  // the one that tables_ belong to; null before the first
+  TableMap tables_;
+  std::string build_problem_;    // of tables
+  std::string publish_problem_;  // of the image
+  bool dirty_ = false;           // the next image differs from the last
+  uint64_t in_flight_ = 0;       // generation sent and not answered
+  EventLoop::Clock::time_point sent_at_{};
+  uint64_t last_generation_ = 0;
+  Adoption adoption_;
+  std::optional<RefusedImage> refused_;
+  std::vector<Waiter> waiters_;
+  EventLoop::TimerId retry_ = 0;
+  EventLoop::TimerId heartbeat_timer_ = 0;
+  Heartbeats heartbeats_;
+  bool alive_ = false;
+
+  TableBuilder builder_;  // last: its thread ends first
+};
+
+}  // namespace guideway

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/intent_json.h"
+
+#include <algorithm>
+#include <initializer_list>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "controlplane/intent_rules.h"
+#include "controlplane/json_text.h"
+#include "dataplane/abi.h"
+
+namespace guideway {
+namespace {
+
+using nlohmann::json;
+
+Result<void> only_fields(const json& object, const std::string& path,
+                         std::initializer_list<std::string_view> known) {
+  for (const auto& [key, value] : object.items()) {
+    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+    std::string names;
+    for (std::string_view name : known) names += (names.empty() ? "" : ", ") + std::string(name);
+    return fail(json_path(path, key), "unknown field", "known here: " + names);
+  }
+  return {};
+}
+
+Result<void> need_object(const json& value, const std::string& path) {
+  if (value.is_object()) return {};
+  return fail(path, json_wrong_type("an object", value));
+}
+
+Result<uint64_t> read_number(const json& value, const std::string& path, uint64_t least,
+                             uint64_t most) {
+  bool fits =
+      value.is_number_unsigned() && value.get<uint64_t>() >= least && value.get<uint64_t>() <= most;
+  if (fits) return value.get<uint64_t>();
+  const char* kind = value.is_number_integer() ? "" : "a whole number, ";
+  return fail(path, "must be " + std::string(kind) + std::to_string(least) + " to " +
+                        std::to_string(most) + ", got " + json_shown(value));
+}
+
+Result<std::optional<uint32_t>> read_backend(const json& object, const std::string& path) {
+  if (auto is = need_object(object, path); !is) return tl::unexpected(is.error());
+  if (auto known = only_fields(object, path, {"weight"}); !known) {
+    return tl::unexpected(known.error());
+  }
+  auto weight = object.find("weight");
+  if (weight == object.end()) return std::optional<uint32_t>();
+  auto number = read_number(*weight, path + ".weight", 0, kWeightMax);
+  if (!number) return tl::unexpected(number.error());
+  return std::optional<uint32_t>(static_cast<uint32_t>(*number));
+}
+
+Result<std::map<Address, Backend>> read_backends(const json& object, const std::string& path) {
+  if (auto is = need_object(object, path); !is) return tl::unexpected(is.error());
+  if (object.size() > GW_POOL_BACKENDS_MAX) {
+    return fail(path, "at most " + std::to_string(GW_POOL_BACKENDS_MAX) +
+                          " backends in one pool, got " + std::to_string(object.size()));
+  }
+  std::map<Address, Backend> out;
+  for (const auto& [key, value] : object.items()) {
+    const std::string backend_path = json_path(path, key);
+    std::optional<Address> address = Address::parse(key);
+    if (!address) {
+      return fail(backend_path, "is not an IPv4 or IPv6 address", "like 10.0.0.21 or fd00::21");
+    }
+    auto weight = read_backend(value, backend_path);
+    if (!weight) return tl::unexpected(weight.error());
+    Backend backend;
+    if (*weight) backend.weight = **weight;
+    if (!out.emplace(*address, backend).second) {
+      return fail(backend_path, "is given twice: it is " + address->text());
+    }
+  }
+  return out;
+}
+
+Result<WantedPool> read_pool(const json& object, const std::string& path) {
+  if (auto is = need_object(object, path); !is) return tl::unexpected(is.error());
+  if (auto known = only_fields(object, path, {"forwarding", "table_slots", "backends"}); !known) {
+    return tl::unexpected(known.error());
+  }
+  WantedPool out;
+  if (auto value = object.find("forwarding"); value != object.end()) {
+    if (value->is_string()) out.forwarding = forwarding_of(value->get_ref<const std::string&>());
+    if (!out.forwarding) {
+      return fail(path + ".forwarding", "must be \"l2\" or \"ipip\", got " + json_shown(*value));
+    }
+  }
+  if (auto value = object.find("table_slots"); value != object.end()) {
+    auto slots = read_number(*value, path + ".table_slots", kTableSlotsMin, GW_TABLE_SLOTS_MAX);
+    if (!slots) return tl::unexpected(slots.error());
+    out.table_slots = static_cast<uint32_t>(*slots);
+  }
+  if (auto value = object.find("backends"); value != object.end()) {
+    auto backends = read_backends(*value, path + ".backends");
+    if (!backends) return tl::unexpected(backends.error());
+    out.backends = std::move(*backends);
+  }
+  return out;
+}
+
+Result<std::map<std::string, Pool>> read_pools(const json& object) {
+  if (auto is = need_object(object, "pools"); !is) return tl::unexpected(is.error());
+  std::map<std::string, Pool> out;
+  for (const auto& [name, value] : object.items()) {
+    const std::string path = json_path("pools", name);
+    auto wanted = read_pool(value, path);
+    if (!wanted) return tl::unexpected(wanted.error());
+    if (!wanted->forwarding) {
+      return fail(path + ".forwarding", "is missing", "\"l2\" or \"ipip\"");
+    }
+    Pool pool;
+    pool.forwarding = *wanted->forwarding;
+    if (wanted->table_slots) pool.table_slots = *wanted->table_slots;
+    if (wanted->backends) pool.backends = std::move(*wanted->backends);
+    out.emplace(name, std::move(pool));
+  }
+  return out;
+}
+
+Result<Service> read_service(const json& object, const std::string& path) {
+  if (auto is = need_object(object, path); !is) return tl::unexpected(is.error());
+  if (auto known = only_fields(object, path, {"pool"}); !known) {
+    return tl::unexpected(known.error());
+  }
+  auto pool = object.find("pool");
+  if (pool == object.end()) return fail(path + ".pool", "is missing", "the name of a pool");
+  if (!pool->is_string()) return fail(path + ".pool", json_wrong_type("a string", *pool));
+  Service out{pool->get<std::string>()};
+  if (!is_pool_name(out.pool)) {
+    return fail(path + ".pool", "there is no pool " + json_shown(*pool));
+  }
+  return out;
+}
+
+Result<std::map<ServiceKey, Service>> read_services(const json& object) {
+  if (auto is = need_object(object, "services"); !is) return tl::unexpected(is.error());
+  std::map<ServiceKey, Service> out;
+  for (const auto& [name, value] : object.items()) {
+    const std::string path = json_path("services", name);
+    auto key = ServiceKey::parse(name);
+    if (!key) return fail(path, key.error().message, key.error().hint);
+    auto service = read_service(value, path);
+    if (!service) return tl::unexpected(service.error());
+    if (!out.emplace(*key, std::move(*service)).second) {
+      return fail(path, "is given twice: it is " + key->text());
+    }
+  }
+  return out;
+}
+
+Result<json> parse_body(std::string_view body, const std::string& path) {
+  return parse_json(body.empty() ? "{}" : body, path);
+}
+
+// The part that PUT /v1/intent and the stored file have in common.
+Result<WantedIntent> read_document(const json& root) {
+  WantedIntent out;
+  if (auto value = root.find("revision"); value != root.end()) {
+    auto revision = read_number(*value, "revision", 0, std::numeric_limits<uint64_t>::max());
+    if (!revision) return tl::unexpected(revision.error());
+    out.revision = *revision;
+  }
+  if (auto value = root.find("pools"); value != root.end()) {
+    auto pools = read_pools(*value);
+    if (!pools) return tl::unexpected(pools.error());
+    out.pools = std::move(*pools);
+  }
+  if (auto value = root.find("services"); value != root.end()) {
+    auto services = read_services(*value);
+    if (!services) return tl::unexpected(services.error());
+    out.services = std::move(*services);
+  }
+  return out;
+}
+
+// Names and addresses need no escapes: pool names have been checked, the rest is our own text.
+void write_pools_and_services(const Intent& intent, std::string& out) {
+  out += "\"pools\":{";
+  for (const auto& [name, pool] : intent.pools) {
+    if (out.back() != '{') out += ',';
+    out += '"' + name + "\":{\"forwarding\":\"" + forwarding_name(pool.forwarding) +
+           "\",\"table_slots\":" + std::to_string(pool.table_slots) + ",\"backends\":{";
+    for (const auto& [address, backend] : pool.backends) {
+      if (out.back() != '{') out += ',';
+      out += '"' + address.text() + "\":{\"weight\":" + std::to_string(backend.weight) + '}';
+    }
+    out += "}}";
+  }
+  out += "},\"services\":{";
+  for (const auto& [key, service] : intent.services) {
+    if (out.back() != '{') out += ',';
+    out += '"' + key.text() + "\":{\"pool\":\"" + service.pool + "\"}";
+  }
+  out += '}';
+}
+
+}  // namespace
+
+Result<WantedIntent> read_wanted_intent(std::string_view body) {
+  auto root = parse_body(body, "");
+  if (!root) return tl::unexpected(root.error());
+  if (auto known = only_fields(*root, "", {"revision", "pools", "services"}); !known) {
+    return tl::unexpected(known.error());
+  }
+  return read_document(*root);
+}
+
+Result<WantedPool> read_wanted_pool(std::string_view body, const std::string& name) {
+  const std::string path = json_path("pools", name);
+  auto root = parse_body(body, path);
+  if (!root) return tl::unexpected(root.error());
+  return read_pool(*root, path);
+}
+
+Result<std::optional<uint32_t>> read_wanted_backend(std::string_view body, const std::string& pool,
+                                                    const Address& address) {
+  const std::string path = json_path("pools", pool) + ".backends." + address.text();
+  auto root = parse_body(body, path);
+  if (!root) return tl::unexpected(root.error());
+  return read_backend(*root, path);
+}
+
+Result<Service> read_wanted_service(std::string_view body, const ServiceKey& key) {
+  const std::string path = "services." + key.text();
+  auto root = parse_body(body, path);
+  if (!root) return tl::unexpected(root.error());
+  return read_service(*root, path);
+}
+
+std::string write_intent(const Intent& intent) {
+  std::string out = "{\"revision\":" + std::to_string(intent.revision) + ",";
+  write_pools_and_services(intent, out);
+  return out + "}";
+}
+
+std::string write_stored_intent(const Intent& intent) {
+  std::string out = "{\"revision\":" + std::to_string(intent.revision) +
+                    ",\"flow_seed\":" + std::to_string(intent.flow_seed) + ",";
+  write_pools_and_services(intent, out);
+  return out + "}";
+}
+
+Result<Intent> read_stored_intent(std::string_view text) {
+  auto root = parse_json(text, "");
+  if (!root) return tl::unexpected(root.error());
+  if (auto known = only_fields(*root, "", {"revision", "flow_seed", "pools", "services"}); !known) {
+    return tl::unexpected(known.error());
+  }
+  for (const char* needed : {"revision", "flow_seed", "pools", "services"}) {
+    if (!root->contains(needed)) return fail(needed, "is missing");
+  }
+  auto seed =
+      read_number((*root)["flow_seed"], "flow_seed", 0, std::numeric_limits<uint64_t>::max());
+  if (!seed) return tl::unexpected(seed.error());
+  auto document = read_document(*root);
+  if (!document) return tl::unexpected(document.error());
+  Intent intent;
+  intent.revision = *document->revision;
+  intent.flow_seed = *seed;
+  intent.pools = std::move(document->pools);
+  intent.services = std::move(document->services);
+  if (auto valid = check_intent(intent); !valid) return tl::unexpected(valid.error());
+  return intent;
+}
+
+}  // namespace guideway

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// JSON as it comes from outside: checked before a tree is made of it.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+
+#include "controlplane/result.h"
+
+namespace guideway {
+
+inline constexpr unsigned kJsonDepthMax = 16;
+
+// The tree of a text: an object, not nested deeper than kJsonDepthMax, no key twice in one object.
+// An error names the position, or the path of the key below `path` (the path of the whole text).
+Result<nlohmann::json> parse_json(std::string_view text, const std::string& path);
+
+// "web" below "pools": "pools.web". Long or unprintable keys are cut and cleaned.
+std::string json_path(const std::string& path, std::string_view key);
+
+// A value as an error shows it: short, printable.
+std::string json_shown(const nlohmann::json& value);
+
+// "must be an object, got a string"
+std::string json_wrong_type(const char* wanted, const nlohmann::json& got);
+
+// `text` as a JSON string, quotes included. Bytes that are no UTF-8 become U+FFFD.
+std::string json_quoted(std::string_view text);
+
+}  // namespace guideway

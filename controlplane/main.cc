@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// guideway-controlplane: reads node.toml and runs the daemon.
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <string>
+
+#include "controlplane/daemon.h"
+#include "dataplane/node_config.h"
+
+namespace {
+
+// A client that connects costs a descriptor, and so does each table.
+void raise_descriptor_limit() {
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+int run(const std::string& config_path) {
+  auto config = guideway::NodeConfig::load(config_path);
+  if (!config) {
+    std::fprintf(stderr, "guideway-controlplane: %s\n", config.error().text().c_str());
+    return 1;
+  }
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("controlplane"));
+  spdlog::set_level(spdlog::level::from_str(config->log_level));
+  raise_descriptor_limit();
+  std::signal(SIGPIPE, SIG_IGN);
+  auto daemon = guideway::Daemon::start(*config);
+  if (!daemon) {
+    std::fprintf(stderr, "guideway-controlplane: %s\n", daemon.error().text().c_str());
+    return 1;
+  }
+  (*daemon)->run();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("The control plane of Guideway, a packet-level load balancer.",
+               "guideway-controlplane");
+  std::string config = guideway::kNodeConfigPath;
+  app.add_option("--config", config, "The node's file")->capture_default_str();
+  app.set_version_flag("--version", GW_VERSION);
+  CLI11_PARSE(app, argc, argv);
+  try {
+    return run(config);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "guideway-controlplane: %s\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/metrics.h"
+
+#include <initializer_list>
+#include <utility>
+
+#include "dataplane/verdict.h"
+
+namespace guideway {
+namespace {
+
+using Labels = std::initializer_list<std::pair<const char*, std::string>>;
+
+class Writer {
+ public:
+  std::string text;
+
+  void metric(const char* name, const char* type, const char* help) {
+    name_ = name;
+    text += std::string("# HELP ") + name + " " + help + "\n# TYPE " + name + " " + type + "\n";
+  }
+
+  void value(uint64_t value, Labels labels = {}) {
+    text += name_;
+    char separator = '{';
+    for (const auto& [label, content] : labels) {
+      text += separator;
+      text += std::string(label) + "=\"" + escaped(content) + '"';
+      separator = ',';
+    }
+    if (labels.size() > 0) text += '}';
+    text += ' ' + std::to_string(value) + '\n';
+  }
+
+  void single(const char* name, const char* type, const char* help, uint64_t value) {
+    metric(name, type, help);
+    this->value(value);
+  }
+
+ private:
+  static std::string escaped(const std::string& content) {
+    std::string out;
+    for (char c : content) {
+      if (c == '\\' || c == '"') out += '\\';
+      if (c == '\n') {
+        out += "\\n";
+      } else {
+        out += c;
+      }
+    }
+    return out;
+  }
+
+  const char* name_ = "";
+};
+
+void write_node(const NodeStatus& node, Writer& out) {
+  out.metric("guideway_info", "gauge", "Constant 1; what runs here.");
+  out.value(1, {{"node", node.name}, {"version", GW_VERSION}});
+  out.single("guideway_revision", "gauge", "Revision of the intent.", node.revision);
+  out.single("guideway_dataplane_connected", "gauge",
+             "1: the control plane has a connection to the dataplane.", node.connected ? 1 : 0);
+  out.single("guideway_dataplane_alive", "gauge", "1: the heartbeat of each worker advances.",
+             node.alive ? 1 : 0);
+  out.single("guideway_dataplane_generation", "gauge", "Generation of the image that runs.",
+             node.generation);
+  out.single("guideway_dataplane_revision", "gauge",
+             "Revision that the running image is made from.", node.running_revision);
+  out.single("guideway_dataplane_refused", "gauge", "1: the last image was refused.",
+             node.refused ? 1 : 0);
+  out.single("guideway_dataplane_starts_total", "counter", "Starts of the dataplane.", node.epoch);
+  out.single("guideway_dataplane_workers", "gauge", "Workers that run.", node.workers);
+  out.single("guideway_received_packets_total", "counter", "Packets received by the dataplane.",
+             node.received);
+  out.metric("guideway_verdicts_total", "counter", "Packets by what became of them.");
+  for (unsigned i = 0; i < kVerdictCount; ++i) {
+    out.value(node.verdicts[i], {{"verdict", std::string(kVerdicts[i].name)}});
+  }
+}
+
+void write_service_metrics(const Status& status, Writer& out) {
+  out.metric("guideway_service_state", "gauge", "1 for the state that the service is in.");
+  for (const ServiceStatus& service : status.services) {
+    for (ServiceState state : {ServiceState::ready, ServiceState::degraded, ServiceState::down}) {
+      out.value(
+          service.state == state ? 1 : 0,
+          {{"service", service.key.text()}, {"pool", service.pool}, {"state", state_name(state)}});
+    }
+  }
+  out.metric("guideway_service_packets_total", "counter", "Packets sent to backends, by service.");
+  for (const ServiceStatus& service : status.services) {
+    out.value(service.traffic.packets, {{"service", service.key.text()}});
+  }
+  out.metric("guideway_service_bytes_total", "counter",
+             "Bytes of the clients' IP packets sent to backends, by service.");
+  for (const ServiceStatus& service : status.services) {
+    out.value(service.traffic.bytes, {{"service", service.key.text()}});
+  }
+}
+
+void write_backend_metrics(const Status& status, Writer& out) {
+  out.metric("guideway_backends", "gauge", "Backends by state.");
+  for (const PoolStatus& pool : status.pools) {
+    for (BackendState state :
+         {BackendState::up, BackendState::no_next_hop, BackendState::no_weight}) {
+      uint64_t count = 0;
+      for (const BackendStatus& backend : pool.backends) count += backend.state == state ? 1 : 0;
+      out.value(count, {{"pool", pool.name}, {"state", state_name(state)}});
+    }
+  }
+  out.metric("guideway_backend_packets_total", "counter", "Packets sent to the backend.");
+  for (const PoolStatus& pool : status.pools) {
+    for (const BackendStatus& backend : pool.backends) {
+      out.value(backend.traffic.packets,
+                {{"pool", pool.name}, {"backend", backend.address.text()}});
+    }
+  }
+  out.metric("guideway_backend_bytes_total", "counter",
+             "Bytes of the clients' IP packets sent to the backend.");
+  for (const PoolStatus& pool : status.pools) {
+    for (const BackendStatus& backend : pool.backends) {
+      out.value(backend.traffic.bytes, {{"pool", pool.name}, {"backend", backend.address.text()}});
+    }
+  }
+}
+
+}  // namespace
+
+std::string write_metrics(const Status& status) {
+  Writer out;
+  write_node(status.node, out);
+  write_service_metrics(status, out);
+  write_backend_metrics(status, out);
+  return std::move(out.text);
+}
+
+}  // namespace guideway

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+// The way to each backend, as the kernel knows it: its route (any table, by the kernel's own
+// lookup) and the neighbour that the route leads to, by netlink, kept fresh. The kernel resolves
+// neighbours and keeps them resolved ("managed" entries, Linux 5.16; on older ones Guideway pokes
+// them); nothing is imitated here.
+//
+// Node-local; lives in the event loop's thread.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "controlplane/event_loop.h"
+#include "controlplane/kernel_net.h"
+#include "controlplane/netlink.h"
+#include "controlplane/result.h"
+#include "dataplane/address.h"
+#include "dataplane/headers.h"
+
+namespace guideway {
+
+struct NextHop {
+  unsigned ifindex = 0;
+  std::string interface;
+  std::optional<Address> gateway;  // none: the backend itself is on the link
+  Mac source_mac{};                // of the interface
+  Mac mac{};                       // of the gateway or backend
+  uint32_t mtu = 0;                // bytes of an IP packet; of the route, if that is smaller
+  std::optional<Address> source;   // for tunnels, of the backend's family: configured, else the
+                                   // kernel's choice
+  bool operator==(const NextHop&) const = default;
+};
+
+// "02:00:00:00:00:01"
+std::string mac_text(const Mac& mac);
+
+// Either a next hop, or the reason why there is none:
+//   "no route to 10.0.0.21", "the route to 10.0.0.21 is a blackhole" (unreachable, prohibited),
+//   "10.0.0.21 is an address of this node", "eth1 is down",
+//   "route leaves by eth0, which is no port of the dataplane",
+//   "10.0.0.1 does not answer ARP on eth1" (IPv6: "neighbour discovery"; with a gateway the address
+//   is the gateway's), "10.0.0.21 is being resolved by ARP on eth1", "not looked up yet"
+struct NextHopState {
+  std::optional<NextHop> hop;
+  std::string reason;
+  bool operator==(const NextHopState&) const = default;
+};
+
+class NextHops {
+ public:
+  struct Config {
+    std::optional<Address> source4;  // [tunnel] source4, source6
+    std::optional<Address> source6;
+    EventLoop::Clock::duration settle = std::chrono::milliseconds(20);  // routes: look again when
+                                                                        // quiet for so long
+    EventLoop::Clock::duration poke = std::chrono::seconds(5);  // without managed neighbours
+    bool managed = true;                                        // try managed neighbours first
+  };
+  // The addresses whose state is another than before, in order.
+  using ChangeCallback = std::function<void(const std::vector<Address>&)>;
+
+  // Netlink in the network namespace of the calling thread. Fails without CAP_NET_ADMIN.
+  static Result<std::unique_ptr<NextHops>> create(EventLoop& loop, const Config& config,
+                                                  ChangeCallback on_change);
+  ~NextHops();  // leaves managed neighbours managed: the dataplane still needs them
+  NextHops(const NextHops&) = delete;
+  NextHops& operator=(const NextHops&) = delete;
+
+  // The backends wanted from now on, and the interfaces that are ports of the dataplane (empty: not
+  // known yet; any will do). What is new is looked up before they return; such changes are not
+  // reported by on_change. Neighbours that nobody wants any longer are given back to the kernel.
+  void want(const std::set<Address>& backends);
+  void set_ports(const std::set<std::string>& interfaces);
+
+  // "not looked up yet" for an address that is not wanted. Valid until the next callback.
+  const NextHopState& get(const Address& backend) const;
+
+  // What keeps it from watching the kernel; empty: nothing.
+  const std::string& problem() const { return problem_; }
+
+ private:
+  struct Neighbour : KernelNeighbour {
+    int error = 0;  // of asking the kernel to resolve it
+  };
+  struct Wanted {
+    KernelRoute route;
+    NextHopState state;
+  };
+
+  NextHops(EventLoop& loop, const Config& config, ChangeCallback on_change);
+
+  Result<void> open();
+  Result<void> read_kernel();  // all links and neighbours
+  void on_events();
+  void on_neighbour(const nlmsghdr* message, std::set<Address>& touched);
+  void schedule_routes();
+  void look_up_all();
+  void look_up(const std::vector<Address>& backends);
+  void count_users();
+  void settle_neighbours();
+  void refresh_neighbours(const std::vector<NeighbourKey>& keys);
+  void ask_neighbours(const std::vector<NeighbourKey>& keys);
+  void release_neighbours(const std::vector<NeighbourKey>& keys);
+  void poke();
+  void take_neighbour(const NeighbourKey& key, const KernelNeighbour& neighbour);
+  NextHopState judge(const Address& backend, const KernelRoute& route) const;
+  std::string neighbour_problem(const NeighbourKey& key, const std::string& interface) const;
+  template <typename Addresses>
+  std::vector<Address> judge_all(const Addresses& backends);
+  void report(const std::vector<Address>& changed);
+
+  EventLoop& loop_;
+  Config config_;
+  ChangeCallback on_change_;
+  std::string problem_;
+
+  NetlinkSocket requests_;
+  NetlinkSocket events_;
+  bool managed_works_ = true;  // until an entry that was asked for turns out not to be managed
+
+  std::map<Address, Wanted> wanted_;
+  std::set<std::string> ports_;
+  std::map<unsigned, KernelLink> links_;  // by ifindex
+  std::map<NeighbourKey, Neighbour> neighbours_;
+  std::map<NeighbourKey, std::vector<Address>> users_;  // wanted backends behind each neighbour
+
+  EventLoop::TimerId routes_timer_ = 0;
+  EventLoop::TimerId poke_timer_ = 0;
+  EventLoop::Clock::duration routes_took_{};
+};
+
+}  // namespace guideway

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <unistd.h>
+
+#include <cstdio>
+#include <ctime>
+
+#include "controlplane/intent_change.h"
+#include "controlplane/json_text.h"
+#include "controlplane/status.h"
+#include "dataplane/verdict.h"
+
+namespace guideway {
+namespace {
+
+// Text that can hold no quote, backslash or control character needs no escapes.
+std::string quoted_plain(const std::string& text) {
+  return '"' + text + '"';
+}
+
+std::string field(const char* name, const std::string& json) {
+  return std::string(",\"") + name + "\":" + json;
+}
+std::string field(const char* name, uint64_t number) {
+  return field(name, std::to_string(number));
+}
+
+std::string boolean(bool value) {
+  return value ? "true" : "false";
+}
+
+std::string hex16(uint64_t value) {
+  char buffer[17];
+  std::snprintf(buffer, sizeof buffer, "%016llx", static_cast<unsigned long long>(value));
+  return buffer;
+}
+
+std::string fraction(double value) {
+  char buffer[32];
+  std::snprintf(buffer, sizeof buffer, "%.6g", value);
+  return buffer;
+}
+
+std::string utc(int64_t seconds) {
+  std::time_t time = seconds;
+  std::tm parts = {};
+  gmtime_r(&time, &parts);
+  char buffer[32];
+  std::strftime(buffer, sizeof buffer, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return buffer;
+}
+
+std::string traffic(const Traffic& value) {
+  return field("packets", value.packets) + field("bytes", value.bytes);
+}
+
+template <typename Items, typename Write>
+std::string array(const Items& items, Write write) {
+  std::string out = "[";
+  for (const auto& item : items) {
+    if (out.size() > 1) out += ',';
+    out += write(item);
+  }
+  return out + "]";
+}
+
+std::string write_backend(const BackendStatus& backend) {
+  return "{\"address\":" + quoted_plain(backend.address.text()) + field("weight", backend.weight) +
+         field("state", quoted_plain(state_name(backend.state))) +
+         field("reason", json_quoted(backend.reason)) + field("share", fraction(backend.share)) +
+         field("slots", backend.slots) + field("next_hop", write_next_hop(backend.next_hop)) +
+         traffic(backend.traffic) + "}";
+}
+
+std::string write_dataplane(const NodeStatus& node) {
+  uint32_t index = 0;
+  std::string ports = array(node.ports, [&](const PortStatus& port) {
+    return "{\"index\":" + std::to_string(index++) +
+           field("interface", json_quoted(port.interface)) + field("mac", quoted_plain(port.mac)) +
+           field("mtu", port.mtu) + field("up", boolean(port.up)) + "}";
+  });
+  std::string refused = "null";
+  if (node.refused) {
+    refused = "{\"generation\":" + std::to_string(node.refused->generation) +
+              field("reason", json_quoted(node.refused->reason)) + "}";
+  }
+  return "{\"connected\":" + boolean(node.connected) + field("alive", boolean(node.alive)) +
+         field("pid", node.pid) + field("epoch", node.epoch) + field("workers", node.workers) +
+         field("generation", node.generation) + field("revision", node.running_revision) +
+         field("ports", ports) + field("refused", refused) +
+         field("problem", node.problem.empty() ? "null" : json_quoted(node.problem)) + "}";
+}
+
+std::string write_counters(const NodeStatus& node) {
+  std::string verdicts;
+  for (unsigned i = 0; i < kVerdictCount; ++i) {
+    if (node.verdicts[i] == 0) continue;
+    if (!verdicts.empty()) verdicts += ',';
+    verdicts +=
+        quoted_plain(std::string(kVerdicts[i].name)) + ":" + std::to_string(node.verdicts[i]);
+  }
+  return "{\"received\":" + std::to_string(node.received) + ",\"verdicts\":{" + verdicts + "}}";
+}
+
+}  // namespace
+
+std::string write_next_hop(const std::optional<NextHop>& hop) {
+  if (!hop) return "null";
+  return "{\"interface\":" + json_quoted(hop->interface) +
+         field("gateway", hop->gateway ? quoted_plain(hop->gateway->text()) : "null") +
+         field("mac", quoted_plain(mac_text(hop->mac))) + field("mtu", hop->mtu) + "}";
+}
+
+std::string write_pool(const PoolStatus& pool) {
+  return "{\"name\":" + quoted_plain(pool.name) +
+         field("forwarding", quoted_plain(forwarding_name(pool.forwarding))) +
+         field("table_slots", pool.table_slots) +
+         field("digest", quoted_plain(pool.digest == 0 ? "" : hex16(pool.digest))) +
+         field("services", pool.services) + field("backends", array(pool.backends, write_backend)) +
+         "}";
+}
+
+std::string write_service(const ServiceStatus& service) {
+  return "{\"service\":" + quoted_plain(service.key.text()) +
+         field("pool", quoted_plain(service.pool)) +
+         field("state", quoted_plain(state_name(service.state))) +
+         field("reason", json_quoted(service.reason)) + traffic(service.traffic) + "}";
+}
+
+std::string write_pools(const std::vector<PoolStatus>& pools) {
+  return "{\"pools\":" + array(pools, write_pool) + "}";
+}
+
+std::string write_services(const std::vector<ServiceStatus>& services) {
+  return "{\"services\":" + array(services, write_service) + "}";
+}
+
+std::string write_status(const Status& status) {
+  const NodeStatus& node = status.node;
+  return "{\"node\":{\"name\":" + json_quoted(node.name) +
+         field("version", quoted_plain(GW_VERSION)) +
+         field("pid", static_cast<uint64_t>(getpid())) +
+         field("started", quoted_plain(utc(node.started))) + "}" +
+         field("revision", node.revision) + field("dataplane", write_dataplane(node)) +
+         field("counters", write_counters(node)) +
+         field("services", array(status.services, write_service)) +
+         field("pools", array(status.pools, write_pool)) + "}";
+}
+
+}  // namespace guideway

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/store_file.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include "controlplane/intent_json.h"
+#include "controlplane/json_text.h"
+
+namespace guideway {
+namespace {
+
+constexpr uint64_t kFormat = 1;
+constexpr size_t kBytesMax = size_t{256} << 20;
+constexpr const char* kHint = "the file is left as it is: restore it from a copy, or move it away";
+
+tl::unexpected<Error> system_error(const std::string& path, const char* what, int code) {
+  return fail(path, std::string(what) + ": " + std::strerror(code));
+}
+
+std::string checksum(std::string_view text) {
+  char buffer[17];
+  std::snprintf(buffer, sizeof buffer, "%016llx",
+                static_cast<unsigned long long>(XXH3_64bits(text.data(), text.size())));
+  return buffer;
+}
+
+uint64_t kernel_random() {
+  uint64_t value = 0;
+  if (getrandom(&value, sizeof value, 0) != sizeof value) value = 0;
+  return value;
+}
+
+Result<void> write_all(int fd, std::string_view text, const std::string& path) {
+  while (!text.empty()) {
+    ssize_t written = write(fd, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return system_error(path, "cannot be written", errno);
+    text.remove_prefix(static_cast<size_t>(written));
+  }
+  return {};
+}
+
+// Nothing if there is no such file.
+Result<std::optional<std::string>> read_all(const std::string& path) {
+  UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd && errno == ENOENT) return std::optional<std::string>();
+  struct stat info = {};
+  if (!fd || fstat(fd.get(), &info) != 0) return system_error(path, "cannot be read", errno);
+  if (!S_ISREG(info.st_mode)) return fail(path, "is not a regular file");
+  if (static_cast<uint64_t>(info.st_size) > kBytesMax) return fail(path, "is too big", kHint);
+  std::string text(static_cast<size_t>(info.st_size), '\0');
+  size_t have = 0;
+  while (have < text.size()) {
+    ssize_t got = read(fd.get(), text.data() + have, text.size() - have);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return system_error(path, "cannot be read", errno);
+    if (got == 0) break;
+    have += static_cast<size_t>(got);
+  }
+  text.resize(have);
+  return std::optional<std::string>(std::move(text));
+}
+
+// The second line, once the first vouches for it.
+Result<std::string_view> checked_line(std::string_view text, const std::string& path) {
+  size_t end = text.find('\n');
+  if (end == std::string_view::npos)
+    return fail(path, "is damaged: its first line ends nowhere", kHint);
+  auto head = parse_json(text.substr(0, end), "");
+  if (!head) return fail(path, "is damaged: " + head.error().text(), kHint);
+  auto format = head->find("format");
+  if (format == head->end() || !format->is_number_unsigned()) {
+    return fail(path, "is damaged: its first line names no format", kHint);
+  }
+  if (format->get<uint64_t>() != kFormat) {
+    return fail(path,
+                "has format " + std::to_string(format->get<uint64_t>()) +
+                    ", and this Guideway reads format " + std::to_string(kFormat),
+                "it was written by another version: run that one");
+  }
+  std::string_view line = text.substr(end + 1);
+  if (line.empty() || line.back() != '\n') return fail(path, "is damaged: it is cut short", kHint);
+  line.remove_suffix(1);
+  auto sum = head->find("checksum");
+  if (sum == head->end() || !sum->is_string() ||
+      sum->get_ref<const std::string&>() != checksum(line)) {
+    return fail(path, "is damaged: its checksum is wrong", kHint);
+  }
+  return line;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<FileStore>> FileStore::open(const std::string& directory) {
+  return open(directory, kernel_random);
+}
+
+Result<std::unique_ptr<FileStore>> FileStore::open(const std::string& directory, Random random) {
+  std::error_code failed;
+  bool made = std::filesystem::create_directories(directory, failed);
+  if (failed) return fail(directory, "cannot be made: " + failed.message());
+  if (made) chmod(directory.c_str(), 0700);
+  std::unique_ptr<FileStore> store(new FileStore);
+  store->directory_ = directory;
+  store->path_ = directory + "/intent.json";
+  store->random_ = std::move(random);
+  store->directory_fd_ = UniqueFd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!store->directory_fd_) return system_error(directory, "cannot be opened", errno);
+  const std::string lock = directory + "/lock";
+  store->lock_ = UniqueFd(::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!store->lock_) return system_error(lock, "cannot be opened", errno);
+  if (flock(store->lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return system_error(lock, "cannot be locked", errno);
+    return fail(directory, "is in use by another guideway-controlplane",
+                "stop that one, or give this one a [paths] state of its own");
+  }
+  return store;
+}
+
+Result<Intent> FileStore::load() {
+  auto text = read_all(path_);
+  if (!text) return tl::unexpected(text.error());
+  if (!*text) {
+    Intent intent;
+    intent.flow_seed = random_();
+    if (auto saved = save(intent); !saved) return tl::unexpected(saved.error());
+    return intent;
+  }
+  auto line = checked_line(**text, path_);
+  if (!line) return tl::unexpected(line.error());
+  auto intent = read_stored_intent(*line);
+  if (!intent) return fail(path_, "is damaged: " + intent.error().text(), kHint);
+  return intent;
+}
+
+Result<void> FileStore::save(const Intent& intent) {
+  const std::string line = write_stored_intent(intent);
+  const std::string text = "{\"format\":" + std::to_string(kFormat) + ",\"checksum\":\"" +
+                           checksum(line) + "\"}\n" + line + "\n";
+  const std::string path_new = path_ + ".new";
+  // What a crash left there, whatever it is, is not opened but replaced.
+  if (unlink(path_new.c_str()) != 0 && errno != ENOENT) {
+    return system_error(path_new, "cannot be removed", errno);
+  }
+  UniqueFd fd(::open(path_new.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!fd) return system_error(path_new, "cannot be made", errno);
+  if (auto written = write_all(fd.get(), text, path_new); !written) return written;
+  if (fsync(fd.get()) != 0) return system_error(path_new, "cannot be synced", errno);
+  if (rename(path_new.c_str(), path_.c_str()) != 0) {
+    return system_error(path_, "cannot be replaced", errno);
+  }
+  if (fsync(directory_fd_.get()) != 0) return system_error(directory_, "cannot be synced", errno);
+  return {};
+}
+
+}  // namespace guideway

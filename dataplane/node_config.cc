@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/node_config.h"
+
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <toml++/toml.h>
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <initializer_list>
+#include <iterator>
+#include <limits>
+#include <set>
+#include <sstream>
+
+#include "dataplane/abi.h"
+
+namespace guideway {
+namespace {
+
+constexpr int64_t kCoreMax = 1023;
+constexpr int64_t kMemoryMbMin = 64;
+constexpr int64_t kMemoryMbMax = 1 << 20;
+constexpr int64_t kRulePriorityMax = 32765;  // 32766 is main's
+constexpr size_t kInterfaceNameMax = 15;     // IFNAMSIZ - 1
+constexpr size_t kDevicePathMax = 255;
+
+const char* type_name(toml::node_type type) {
+  switch (type) {
+    case toml::node_type::table:
+      return "a table";
+    case toml::node_type::array:
+      return "an array";
+    case toml::node_type::string:
+      return "a string";
+    case toml::node_type::integer:
+      return "an integer";
+    case toml::node_type::floating_point:
+      return "a floating-point number";
+    case toml::node_type::boolean:
+      return "a boolean";
+    default:
+      return "a date or time";
+  }
+}
+
+// Reads one file. The first error stays; what follows it is read but not believed.
+class Reader {
+ public:
+  explicit Reader(std::string_view file) : file_(file) {}
+
+  std::optional<Error> error;
+
+  void refuse(const toml::node* at, const std::string& key, std::string message,
+              std::string hint = {}) {
+    if (error) return;
+    std::string field = file_;
+    if (at != nullptr && at->source().begin.line > 0) {
+      field += ":" + std::to_string(at->source().begin.line);
+    }
+    error = Error{field + ": " + key, std::move(message), std::move(hint)};
+  }
+
+  void only_keys(const toml::table& table, const std::string& path,
+                 std::initializer_list<std::string_view> known) {
+    for (const auto& [key, node] : table) {
+      if (std::find(known.begin(), known.end(), key.str()) != known.end()) continue;
+      std::string names;
+      for (std::string_view name : known) names += (names.empty() ? "" : ", ") + std::string(name);
+      std::string full =
+          path.empty() ? std::string(key.str()) : path + "." + std::string(key.str());
+      refuse(&node, full, "unknown key", "known here: " + names);
+    }
+  }
+
+  const toml::table* section(const toml::table& root, std::string_view name,
+                             std::initializer_list<std::string_view> known) {
+    const toml::node* node = root.get(name);
+    if (node == nullptr) return nullptr;
+    const toml::table* table = node->as_table();
+    if (table == nullptr) {
+      refuse(node, std::string(name), wrong_type("a table", *node));
+      return nullptr;
+    }
+    only_keys(*table, std::string(name), known);
+    return table;
+  }
+
+  // Each `take` leaves `out` alone when the key is absent, and returns the node when it was read.
+  const toml::node* take(const toml::table* table, const std::string& path, std::string_view key,
+                         std::string& out) {
+    const toml::node* node = table == nullptr ? nullptr : table->get(key);
+    if (node == nullptr) return nullptr;
+    std::string full = path + "." + std::string(key);
+    const auto* value = node->as_string();
+    if (value == nullptr) {
+      refuse(node, full, wrong_type("a string", *node));
+      return nullptr;
+    }
+    if (value->get().empty() || value->get().find('\0') != std::string::npos) {
+      refuse(node, full, "must not be empty nor hold a zero byte");
+      return nullptr;
+    }
+    out = value->get();
+    return node;
+  }
+
+  template <typename Number>
+  const toml::node* take_number(const toml::table* table, const std::string& path,
+                                std::string_view key, int64_t least, int64_t most, Number& out) {
+    const toml::node* node = table == nullptr ? nullptr : table->get(key);
+    if (node == nullptr) return nullptr;
+    return number(*node, path + "." + std::string(key), least, most, out) ? node : nullptr;
+  }
+
+  template <typename Number>
+  bool number(const toml::node& node, const std::string& full, int64_t least, int64_t most,
+              Number& out) {
+    const auto* value = node.as_integer();
+    if (value == nullptr) {
+      refuse(&node, full, wrong_type("an integer", node));
+      return false;
+    }
+    if (value->get() < least || value->get() > most) {
+      refuse(&node, full,
+             "must be " + std::to_string(least) + " to " + std::to_string(most) + ", got " +
+                 std::to_string(value->get()));
+      return false;
+    }
+    out = static_cast<Number>(value->get());
+    return true;
+  }
+
+  void take_bool(const toml::table* table, const std::string& path, std::string_view key,
+                 bool& out) {
+    const toml::node* node = table == nullptr ? nullptr : table->get(key);
+    if (node == nullptr) return;
+    const auto* value = node->as_boolean();
+    if (value == nullptr) {
+      refuse(node, path + "." + std::string(key), wrong_type("true or false", *node));
+      return;
+    }
+    out = value->get();
+  }
+
+  static std::string wrong_type(const std::string& wanted, const toml::node& got) {
+    return "must be " + wanted + ", got " + type_name(got.type());
+  }
+
+ private:
+  std::string file_;
+};
+
+bool is_interface_name(const std::string& name) {
+  return !name.empty() && name.size() <= kInterfaceNameMax && name != "." && name != ".." &&
+         std::none_of(name.begin(), name.end(), [](unsigned char c) {
+           return c == '/' || c == ':' || std::isspace(c) != 0 || std::iscntrl(c) != 0;
+         });
+}
+
+// "0000:01:00.0"
+bool is_pci_address(const std::string& text) {
+  static constexpr std::string_view kShape = "xxxx:xx:xx.7";
+  if (text.size() != kShape.size()) return false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    unsigned char c = static_cast<unsigned char>(text[i]);
+    bool fits = kShape[i] == 'x'   ? std::isxdigit(c) != 0
+                : kShape[i] == '7' ? c >= '0' && c <= '7'
+                                   : c == static_cast<unsigned char>(kShape[i]);
+    if (!fits) return false;
+  }
+  return true;
+}
+
+void read_port(Reader& reader, const toml::table& table, const std::string& path,
+               PortConfig& port) {
+  reader.only_keys(table, path, {"interface", "pci", "vdev", "tap"});
+  const toml::node* interface = reader.take(&table, path, "interface", port.interface);
+  const toml::node* pci = reader.take(&table, path, "pci", port.pci);
+  const toml::node* vdev = reader.take(&table, path, "vdev", port.vdev);
+  const toml::node* tap = reader.take(&table, path, "tap", port.tap);
+  int kinds = (interface != nullptr) + (pci != nullptr) + (vdev != nullptr);
+  if (kinds != 1) {
+    reader.refuse(&table, path,
+                  kinds == 0 ? "needs one of interface, pci and vdev"
+                             : "has more than one of interface, pci and vdev");
+  }
+  if (interface != nullptr && !is_interface_name(port.interface)) {
+    reader.refuse(interface, path + ".interface",
+                  "'" + port.interface + "' is no interface name (1 to 15 characters)");
+  }
+  if (pci != nullptr && !is_pci_address(port.pci)) {
+    reader.refuse(pci, path + ".pci", "'" + port.pci + "' is no PCI address", "like 0000:01:00.0");
+  }
+  if (vdev != nullptr && port.vdev.size() > kDevicePathMax) {
+    reader.refuse(vdev, path + ".vdev", "must be at most 255 characters");
+  }
+  if (tap != nullptr && interface != nullptr) {
+    reader.refuse(tap, path + ".tap", "is for pci and vdev ports only",
+                  "an interface port stays in the kernel itself");
+  }
+  if (tap != nullptr && !is_interface_name(port.tap)) {
+    reader.refuse(tap, path + ".tap",
+                  "'" + port.tap + "' is no interface name (1 to 15 characters)");
+  }
+}
+
+void read_ports(Reader& reader, const toml::table* dataplane, NodeConfig& config) {
+  const std::string path = "dataplane.ports";
+  const toml::node* node = dataplane == nullptr ? nullptr : dataplane->get("ports");
+  const toml::array* ports = node == nullptr ? nullptr : node->as_array();
+  if (node != nullptr && ports == nullptr) {
+    return reader.refuse(node, path, Reader::wrong_type("an array of tables", *node),
+                         "write [[dataplane.ports]]");
+  }
+  if (ports == nullptr || ports->empty()) {
+    return reader.refuse(node, path, "at least one port is needed",
+                         "[[dataplane.ports]] with interface = \"eth1\"");
+  }
+  if (ports->size() > GW_PORTS_MAX) {
+    return reader.refuse(
+        node, path,
+        "at most " + std::to_string(GW_PORTS_MAX) + " ports, got " + std::to_string(ports->size()));
+  }
+  std::set<std::string> used;
+  for (size_t i = 0; i < ports->size(); ++i) {
+    const toml::node& item = *ports->get(i);
+    std::string item_path = path + "[" + std::to_string(i) + "]";
+    if (!item.is_table()) {
+      return reader.refuse(&item, item_path, Reader::wrong_type("a table", item),
+                           "write [[dataplane.ports]]");
+    }
+    PortConfig port;
+    read_port(reader, *item.as_table(), item_path, port);
+    if (port.interface.empty() && port.tap.empty()) port.tap = "gw" + std::to_string(i);
+    for (const std::string* name : {&port.interface, &port.pci, &port.vdev, &port.tap}) {
+      if (!name->empty() && !used.insert(*name).second) {
+        reader.refuse(&item, item_path, "'" + *name + "' is used by an earlier port already");
+      }
+    }
+    config.ports.push_back(std::move(port));
+  }
+}
+
+void read_cores(Reader& reader, const toml::table* dataplane, NodeConfig& config) {
+  const toml::node* node = dataplane == nullptr ? nullptr : dataplane->get("cores");
+  if (node == nullptr) return;
+  const toml::array* cores = node->as_array();
+  if (cores == nullptr) {
+    return reader.refuse(node, "dataplane.cores",
+                         Reader::wrong_type("an array of integers", *node));
+  }
+  std::set<unsigned> used;
+  for (size_t i = 0; i < cores->size(); ++i) {
+    unsigned core = 0;
+    std::string path = "dataplane.cores[" + std::to_string(i) + "]";
+    if (!reader.number(*cores->get(i), path, 0, kCoreMax, core)) return;
+    if (!used.insert(core).second) {
+      return reader.refuse(cores->get(i), path, "core " + std::to_string(core) + " stands twice");
+    }
+    config.cores.push_back(core);
+  }
+  if (!config.cores.empty() && config.cores.size() != config.workers) {
+    reader.refuse(node, "dataplane.cores",
+                  "needs one core per worker: " + std::to_string(config.workers) + ", got " +
+                      std::to_string(config.cores.size()));
+  }
+}
+
+void read_source(Reader& reader, const toml::table* tunnel, std::string_view key, bool v4,
+                 std::optional<Address>& out) {
+  std::string text;
+  const toml::node* node = reader.take(tunnel, "tunnel", key, text);
+  if (node == nullptr) return;
+  std::optional<Address> address = Address::parse(text);
+  if (!address || address->is_v4() != v4) {
+    return reader.refuse(node, "tunnel." + std::string(key),
+                         "'" + text + "' is no " + std::string(v4 ? "IPv4" : "IPv6") + " address");
+  }
+  out = address;
+}
+
+void read_control(Reader& reader, const toml::table& root, NodeConfig& config) {
+  const toml::table* control = reader.section(root, "control", {"socket", "mode", "group"});
+  const toml::node* socket = reader.take(control, "control", "socket", config.control_socket);
+  if (config.control_socket.empty()) config.control_socket = config.run_dir + "/control.sock";
+  static constexpr size_t kSocketPathMax = sizeof(sockaddr_un::sun_path) - 1;
+  if (config.control_socket.front() != '/' || config.control_socket.size() > kSocketPathMax) {
+    reader.refuse(socket, "control.socket",
+                  "must be an absolute path of at most " + std::to_string(kSocketPathMax) +
+                      " bytes, got '" + config.control_socket + "'");
+  }
+  std::string mode;
+  if (const toml::node* node = reader.take(control, "control", "mode", mode)) {
+    bool octal = mode.size() >= 3 && mode.size() <= 4 &&
+                 mode.find_first_not_of("01234567") == std::string::npos;
+    unsigned value = octal ? static_cast<unsigned>(std::stoul(mode, nullptr, 8)) : 0;
+    if (!octal || value > 0777) {
+      return reader.refuse(node, "control.mode",
+                           "must be an octal file mode 0000 to 0777, got '" + mode + "'",
+                           "like \"0660\"");
+    }
+    config.control_mode = value;
+  }
+  reader.take(control, "control", "group", config.control_group);
+}
+
+void read_directory(Reader& reader, const toml::table* paths, std::string_view key,
+                    std::string& out) {
+  static constexpr size_t kLongest = sizeof(sockaddr_un::sun_path) - sizeof "/dataplane.sock";
+  const toml::node* node = reader.take(paths, "paths", key, out);
+  if (node == nullptr) return;
+  if (out.front() != '/' || out.size() > kLongest) {
+    return reader.refuse(node, "paths." + std::string(key),
+                         "must be an absolute path of at most " + std::to_string(kLongest) +
+                             " bytes, got '" + out + "'");
+  }
+  while (out.size() > 1 && out.back() == '/') out.pop_back();
+}
+
+void read_dataplane(Reader& reader, const toml::table& root, NodeConfig& config) {
+  const toml::table* dataplane =
+      reader.section(root, "dataplane", {"workers", "cores", "hugepages", "memory_mb", "ports"});
+  reader.take_number(dataplane, "dataplane", "workers", 1, GW_WORKERS_MAX, config.workers);
+  read_cores(reader, dataplane, config);
+  reader.take_bool(dataplane, "dataplane", "hugepages", config.hugepages);
+  reader.take_number(dataplane, "dataplane", "memory_mb", kMemoryMbMin, kMemoryMbMax,
+                     config.memory_mb);
+  read_ports(reader, dataplane, config);
+}
+
+void read_routes(Reader& reader, const toml::table& root, NodeConfig& config) {
+  const toml::table* routes = reader.section(root, "routes", {"table", "rule_priority"});
+  const toml::node* table = reader.take_number(
+      routes, "routes", "table", 1, std::numeric_limits<uint32_t>::max(), config.route_table);
+  if (config.route_table >= 253 && config.route_table <= 255) {
+    reader.refuse(table, "routes.table",
+                  std::to_string(config.route_table) +
+                      " is the kernel's own (253 default, 254 main, 255 local)");
+  }
+  reader.take_number(routes, "routes", "rule_priority", 1, kRulePriorityMax, config.rule_priority);
+}
+
+void read_log(Reader& reader, const toml::table& root, NodeConfig& config) {
+  const toml::table* log = reader.section(root, "log", {"level"});
+  const toml::node* level = reader.take(log, "log", "level", config.log_level);
+  static constexpr std::string_view kLevels[] = {"trace", "debug", "info", "warn", "error"};
+  if (std::find(std::begin(kLevels), std::end(kLevels), config.log_level) == std::end(kLevels)) {
+    reader.refuse(level, "log.level",
+                  "must be trace, debug, info, warn or error, got '" + config.log_level + "'");
+  }
+}
+
+std::string host_name() {
+  char buffer[256] = {};
+  if (gethostname(buffer, sizeof buffer - 1) != 0) return "localhost";
+  return buffer;
+}
+
+}  // namespace
+
+Result<NodeConfig> NodeConfig::parse(std::string_view toml, std::string_view file_name) {
+  toml::table root;
+  try {
+    root = toml::parse(toml, file_name);
+  } catch (const toml::parse_error& error) {
+    return fail(std::string(file_name) + ":" + std::to_string(error.source().begin.line),
+                std::string(error.description()));
+  }
+  Reader reader(file_name);
+  NodeConfig config;
+  reader.only_keys(root, "", {"node", "dataplane", "tunnel", "control", "paths", "routes", "log"});
+  reader.take(reader.section(root, "node", {"name"}), "node", "name", config.name);
+  if (config.name.empty()) config.name = host_name();
+  const toml::table* paths = reader.section(root, "paths", {"run", "state"});
+  read_directory(reader, paths, "run", config.run_dir);
+  read_directory(reader, paths, "state", config.state_dir);
+  const toml::table* tunnel = reader.section(root, "tunnel", {"source4", "source6"});
+  read_source(reader, tunnel, "source4", true, config.tunnel_source4);
+  read_source(reader, tunnel, "source6", false, config.tunnel_source6);
+  read_dataplane(reader, root, config);
+  read_control(reader, root, config);
+  read_routes(reader, root, config);
+  read_log(reader, root, config);
+  if (reader.error) return tl::unexpected<Error>(std::move(*reader.error));
+  return config;
+}
+
+Result<NodeConfig> NodeConfig::load(const std::string& path) {
+  static constexpr size_t kBytesMax = 1 << 20;
+  std::ifstream file(path, std::ios::binary);
+  if (!file) {
+    return fail(path, std::string("cannot be read: ") + std::strerror(errno),
+                "write it, or name another with --config");
+  }
+  std::string text(kBytesMax + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (file.bad()) return fail(path, std::string("cannot be read: ") + std::strerror(errno));
+  text.resize(static_cast<size_t>(file.gcount()));
+  if (text.size() > kBytesMax) return fail(path, "is over 1 MiB: not a node.toml");
+  return parse(text, path);
+}
+
+}  // namespace guideway
