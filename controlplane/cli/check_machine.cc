@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <linux/capability.h>
+
+#include <cstdio>
+
+#include "controlplane/cli/finding.h"
+
+namespace guideway::cli {
+namespace {
+
+constexpr int64_t kPlausible = 1704067200;  // 2024-01-01: older than this software
+
+Finding check_kernel(const Machine& machine) {
+  int major = 0, minor = 0;
+  std::sscanf(machine.release.c_str(), "%d.%d", &major, &minor);
+  if (major > 6 || (major == 6 && minor >= 1))
+    return {Level::ok, "kernel", machine.release, "", ""};
+  return {Level::fail, "kernel", machine.release + " is older than 6.1",
+          "the BPF programs are neither written for it nor tested on it",
+          "apt install linux-image-amd64 && reboot"};
+}
+
+Finding check_btf(const Machine& machine) {
+  if (machine.has("/sys/kernel/btf/vmlinux")) return {Level::ok, "btf", "present", "", ""};
+  return {Level::fail, "btf", "the kernel has no /sys/kernel/btf/vmlinux",
+          "the BPF programs cannot be loaded",
+          "use a kernel with CONFIG_DEBUG_INFO_BTF=y, as Debian's own: apt install "
+          "linux-image-amd64"};
+}
+
+Finding check_af_xdp(const Machine& machine) {
+  if (machine.has_af_xdp) return {Level::ok, "af_xdp", "the kernel has AF_XDP sockets", "", ""};
+  return {Level::fail, "af_xdp", "the kernel has no AF_XDP sockets",
+          "ports with `interface` get no packets",
+          "use a kernel with CONFIG_XDP_SOCKETS=y, as Debian's own: apt install linux-image-amd64"};
+}
+
+Finding check_privileges(const Machine& machine) {
+  if (!machine.is_root) {
+    return {Level::warn, "privileges", "this is not root",
+            "some checks see less than the daemons would; XDP programs are not visible",
+            "sudo guideway doctor"};
+  }
+  static constexpr struct {
+    int number;
+    const char* name;
+  } kNeeded[] = {{CAP_NET_ADMIN, "CAP_NET_ADMIN"},
+                 {CAP_NET_RAW, "CAP_NET_RAW"},
+                 {CAP_IPC_LOCK, "CAP_IPC_LOCK"},
+                 {CAP_SYS_ADMIN, "CAP_SYS_ADMIN"},
+                 {CAP_BPF, "CAP_BPF"}};
+  std::string missing;
+  for (const auto& needed : kNeeded) {
+    if ((machine.capabilities >> needed.number & 1) == 0) {
+      missing += (missing.empty() ? "" : ", ") + std::string(needed.name);
+    }
+  }
+  if (missing.empty())
+    return {Level::ok, "privileges", "root, with all capabilities needed", "", ""};
+  return {Level::fail, "privileges", "root, but without " + missing,
+          "a daemon started from here cannot load BPF programs, change routes or lock memory",
+          "start it outside this container, or give the container these capabilities"};
+}
+
+Finding check_clock(const Machine& machine) {
+  if (machine.now < kPlausible) {
+    return {Level::fail, "clock", "the clock says a time before 2024",
+            "log times are wrong; certificates seem not valid yet", "timedatectl set-ntp true"};
+  }
+  if (machine.clock_synchronised) return {Level::ok, "clock", "synchronised", "", ""};
+  return {Level::warn, "clock", "the kernel's clock is not synchronised",
+          "log times of several nodes cannot be compared; forwarding is not touched",
+          "timedatectl set-ntp true"};
+}
+
+}  // namespace
+
+Findings check_machine(const Machine& machine) {
+  return {check_kernel(machine), check_btf(machine), check_af_xdp(machine),
+          check_privileges(machine), check_clock(machine)};
+}
+
+}  // namespace guideway::cli

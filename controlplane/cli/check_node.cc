@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <grp.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+
+#include "controlplane/cli/finding.h"
+
+namespace guideway::cli {
+namespace {
+
+constexpr uint64_t kFreeMb = 64;  // below, a folder counts as nearly full
+
+void check_cores(const Machine& machine, const NodeConfig& config, Findings& out) {
+  std::string missing;
+  for (unsigned core : config.cores) {
+    std::string folder = "/sys/devices/system/cpu/cpu" + std::to_string(core);
+    // CPU 0 of most machines cannot be switched off and has no file `online`.
+    bool online = machine.has(folder) && machine.line(folder + "/online").value_or("1") == "1";
+    if (!online) missing += (missing.empty() ? "" : ", ") + std::to_string(core);
+  }
+  if (missing.empty()) {
+    out.push_back({Level::ok, "cores",
+                   std::to_string(config.workers) + " worker(s)" +
+                       (config.cores.empty() ? ", not pinned" : ", each on its own core"),
+                   "", ""});
+  } else {
+    out.push_back(
+        {Level::fail, "cores", "dataplane.cores names CPUs that are not online: " + missing,
+         "the dataplane does not start", "choose others in node.toml; `lscpu -e` lists them"});
+  }
+}
+
+void check_hugepages(const Machine& machine, const NodeConfig& config, bool dataplane_runs,
+                     Findings& out) {
+  if (!config.hugepages) return;
+  uint64_t free_kb = 0;
+  std::error_code problem;
+  std::filesystem::path sizes = machine.root + "/sys/kernel/mm/hugepages";
+  for (const auto& entry : std::filesystem::directory_iterator(sizes, problem)) {
+    std::string name = entry.path().filename().string();  // hugepages-2048kB
+    uint64_t size_kb = std::strtoull(name.c_str() + std::strlen("hugepages-"), nullptr, 10);
+    // A running dataplane has taken its share already.
+    const char* which = dataplane_runs ? "/nr_hugepages" : "/free_hugepages";
+    auto pages = machine.line("/sys/kernel/mm/hugepages/" + name + which);
+    if (pages) free_kb += size_kb * std::strtoull(pages->c_str(), nullptr, 10);
+  }
+  std::string amount = std::to_string(free_kb / 1024) +
+                       " MB of hugepages, dataplane.memory_mb is " +
+                       std::to_string(config.memory_mb);
+  if (free_kb / 1024 >= config.memory_mb) {
+    out.push_back({Level::ok, "hugepages", amount, "", ""});
+  } else {
+    out.push_back({Level::fail, "hugepages", "only " + amount, "the dataplane does not start",
+                   "sysctl -w vm.nr_hugepages=" + std::to_string((config.memory_mb + 1) / 2) +
+                       " (pages of 2 MB), or hugepages = false in node.toml"});
+  }
+}
+
+void check_folder(const std::string& check, const std::string& path, const std::string& breaks,
+                  Findings& out) {
+  struct stat found {};
+  if (stat(path.c_str(), &found) != 0 && errno == ENOENT) {
+    std::filesystem::path parent = std::filesystem::path(path).parent_path();
+    if (access(parent.c_str(), W_OK | X_OK) == 0) {
+      out.push_back({Level::ok, check, path + " is made at start", "", ""});
+    } else {
+      out.push_back(
+          {Level::fail, check,
+           path + " is not there and cannot be made: " + parent.string() + ": " + strerror(errno),
+           breaks, "mkdir -p " + path});
+    }
+    return;
+  }
+  if (found.st_mode != 0 && !S_ISDIR(found.st_mode)) {
+    out.push_back({Level::fail, check, path + " is not a folder", breaks,
+                   "mv " + path + " " + path + ".old && mkdir " + path});
+    return;
+  }
+  if (access(path.c_str(), W_OK | X_OK) != 0) {
+    int problem = errno;
+    // A folder of root's is no fault of the machine; the one who asks is not root.
+    out.push_back({geteuid() == 0 ? Level::fail : Level::warn, check,
+                   path + " is not writable: " + strerror(problem), breaks,
+                   problem == EROFS ? "mount -o remount,rw " + path : "sudo guideway doctor"});
+    return;
+  }
+  struct statvfs space {};
+  if (statvfs(path.c_str(), &space) == 0 && uint64_t{space.f_bavail} * space.f_frsize < kFreeMb
+                                                                                            << 20) {
+    out.push_back({Level::warn, check, path + " is nearly full: less than 64 MB are free", breaks,
+                   "df -h " + path});
+    return;
+  }
+  out.push_back({Level::ok, check, path + " is writable", "", ""});
+}
+
+void check_group(const NodeConfig& config, Findings& out) {
+  if (config.control_group.empty()) return;
+  if (getgrnam(config.control_group.c_str()) != nullptr) {
+    out.push_back({Level::ok, "control group", config.control_group + " exists", "", ""});
+  } else {
+    out.push_back({Level::fail, "control group", "there is no group " + config.control_group,
+                   "the control socket cannot be given to it",
+                   "groupadd --system " + config.control_group});
+  }
+}
+
+}  // namespace
+
+Findings check_node(const Machine& machine, const NodeConfig& config, std::optional<bool> tunnels,
+                    bool dataplane_runs) {
+  Findings out;
+  check_cores(machine, config, out);
+  check_hugepages(machine, config, dataplane_runs, out);
+  for (Finding& finding : check_ports(machine, config, tunnels)) out.push_back(std::move(finding));
+  check_folder("run folder", config.run_dir, "no sockets, no counters, no copy of the image", out);
+  check_folder("state folder", config.state_dir, "no change of services and pools can be stored",
+               out);
+  check_group(config, out);
+  return out;
+}
+
+}  // namespace guideway::cli

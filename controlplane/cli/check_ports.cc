@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
+#include "bpf/layout.h"
+#include "controlplane/cli/finding.h"
+
+namespace guideway::cli {
+namespace {
+
+constexpr unsigned kClientMtu = 1500;  // what clients of the Internet send
+constexpr unsigned kOuterHeader = 40;  // the larger of the outer headers: IPv6
+
+std::string with_mtu(const std::string& name, unsigned mtu) {
+  return "ip link set dev " + name + " mtu " + std::to_string(mtu);
+}
+
+void check_mtu(const std::string& check, const std::string& name, const InterfaceState& state,
+               std::optional<bool> tunnels, Findings& out) {
+  if (tunnels == false || state.mtu >= kClientMtu + kOuterHeader) return;
+  out.push_back(
+      {Level::warn, check,
+       "MTU " + std::to_string(state.mtu) + " leaves no room for the 40 bytes of a tunnel",
+       "packets of more than " + std::to_string(state.mtu - std::min(state.mtu, kOuterHeader)) +
+           " bytes are answered by ICMP 'too big' in `ipip` pools, and clients that do "
+           "not get it hang",
+       with_mtu(name, kClientMtu + kOuterHeader) +
+           " (if switch and backends carry it), or a smaller MSS on the backends"});
+}
+
+void check_veth(const std::string& check, const InterfaceState& state, Findings& out) {
+  if (state.driver != "veth" || state.peer_offloads_checksums == false) return;
+  std::string peer = state.veth_peer.empty() ? "PEER" : state.veth_peer;
+  out.push_back(
+      {Level::warn, check,
+       state.peer_offloads_checksums ? "veth, and its peer " + peer + " leaves checksums out"
+                                     : "veth; its peer is not visible from here",
+       "packets sent into the peer with 'tx-checksumming: on' carry wrong checksums",
+       "ethtool -K " + peer + " tx off" + (state.veth_peer.empty() ? " (where the peer is)" : "")});
+}
+
+void check_xdp(const std::string& check, const std::string& name, const InterfaceState& state,
+               Findings& out) {
+  if (!state.xdp_problem.empty()) {
+    out.push_back({Level::warn, check, "cannot see its XDP programs: " + state.xdp_problem,
+                   "another program there would go unnoticed", "sudo guideway doctor"});
+    return;
+  }
+  for (const std::string& program : state.xdp_programs) {
+    if (program == GW_EDGE_PROGRAM) continue;
+    out.push_back({Level::fail, check, "another XDP program is attached: " + program,
+                   "the dataplane cannot attach its own, and does not start",
+                   "ip link set dev " + name + " xdp off (and stop what attached it)"});
+  }
+}
+
+void check_interface(const Machine& machine, const std::string& name, bool shared,
+                     std::optional<bool> tunnels, Findings& out) {
+  std::string check = "port " + name;
+  InterfaceState state = machine.interface(name);
+  if (!state.exists) {
+    out.push_back({Level::fail, check, "there is no such interface", "the dataplane does not start",
+                   "`ip -br link` lists them; put the right name into node.toml"});
+    return;
+  }
+  size_t before = out.size();
+  if (!state.up) {
+    out.push_back({Level::fail, check, "is down", "no packet comes in or goes out",
+                   "ip link set dev " + name + " up"});
+  } else if (!state.running) {
+    out.push_back({Level::fail, check, "is up, but has no carrier",
+                   "no packet comes in or goes out",
+                   "cable, switch port, or the other end of the veth: ethtool " + name});
+  }
+  check_mtu(check, name, state, tunnels, out);
+  if (shared) check_xdp(check, name, state, out);
+  check_veth(check, state, out);
+  if (out.size() == before) {
+    out.push_back({Level::ok, check,
+                   "up, MTU " + std::to_string(state.mtu) +
+                       (state.driver.empty() ? "" : ", driver " + state.driver),
+                   "", ""});
+  }
+}
+
+void check_vfio(const Machine& machine, const std::string& check, const std::string& pci,
+                Findings& out) {
+  std::string driver = machine.link("/sys/bus/pci/devices/" + pci + "/driver");
+  // Mellanox's drivers share the NIC with DPDK.
+  if (driver == "mlx5_core" || driver == "mlx4_core") {
+    out.push_back({Level::ok, check, "driver " + driver + ", shared with the kernel", "", ""});
+    return;
+  }
+  size_t before = out.size();
+  if (!machine.has("/sys/bus/pci/drivers/vfio-pci")) {
+    out.push_back({Level::fail, check, "the module vfio-pci is not loaded",
+                   "DPDK cannot take the NIC", "modprobe vfio-pci"});
+  } else if (driver != "vfio-pci") {
+    out.push_back({Level::fail, check, driver.empty() ? "no driver" : "belongs to " + driver,
+                   "DPDK cannot take the NIC", "dpdk-devbind.py -b vfio-pci " + pci});
+  }
+  if (!machine.has("/sys/bus/pci/devices/" + pci + "/iommu_group")) {
+    bool unsafe =
+        machine.line("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode").value_or("N") == "Y";
+    out.push_back({unsafe ? Level::warn : Level::fail, check, "no IOMMU",
+                   unsafe ? "the NIC can write anywhere in memory" : "vfio-pci refuses the NIC",
+                   "switch it on in the firmware, and add `intel_iommu=on iommu=pt` to the "
+                   "kernel's command line"});
+  }
+  if (out.size() == before) out.push_back({Level::ok, check, "vfio-pci, with IOMMU", "", ""});
+}
+
+void check_pci(const Machine& machine, const std::string& pci, Findings& out) {
+  std::string check = "port " + pci;
+  if (!machine.has("/sys/bus/pci/devices/" + pci)) {
+    out.push_back({Level::fail, check, "there is no such PCI device",
+                   "the dataplane does not start",
+                   "`lspci -D | grep -i ethernet` lists them; put the right one into node.toml"});
+    return;
+  }
+  check_vfio(machine, check, pci, out);
+}
+
+// The `iface=` of "net_af_xdp0,iface=eth1", which such a device takes over entirely.
+std::string interface_of(const std::string& vdev) {
+  size_t at = vdev.find(",iface=");
+  if (at == std::string::npos) return "";
+  at += 7;
+  return vdev.substr(at, vdev.find(',', at) - at);
+}
+
+}  // namespace
+
+Findings check_ports(const Machine& machine, const NodeConfig& config,
+                     std::optional<bool> tunnels) {
+  Findings out;
+  bool tap = false;
+  for (const PortConfig& port : config.ports) {
+    if (!port.interface.empty()) {
+      check_interface(machine, port.interface, true, tunnels, out);
+      continue;
+    }
+    tap = true;
+    if (!port.pci.empty()) check_pci(machine, port.pci, out);
+    if (std::string name = interface_of(port.vdev); !name.empty()) {
+      check_interface(machine, name, false, tunnels, out);
+    }
+  }
+  if (tap && !machine.has("/dev/net/tun")) {
+    out.push_back({Level::fail, "tap", "there is no /dev/net/tun",
+                   "what is not VIP traffic cannot get to the kernel", "modprobe tun"});
+  }
+  return out;
+}
+
+}  // namespace guideway::cli

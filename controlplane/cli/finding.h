@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// One thing that `guideway doctor` looked at, and the checks that make findings.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "controlplane/cli/client.h"
+#include "controlplane/cli/machine.h"
+#include "dataplane/node_config.h"
+
+namespace guideway::cli {
+
+enum class Level : uint8_t { ok, warn, fail };
+
+struct Finding {
+  Level level = Level::ok;
+  std::string check;    // "kernel", "port eth1"
+  std::string message;  // what was found
+  std::string breaks;   // what does not work because of it; empty if ok
+  std::string mend;     // the command, or what to do; empty if ok
+};
+using Findings = std::vector<Finding>;
+
+// Kernel, BTF, AF_XDP, privileges, clock.
+Findings check_machine(const Machine& machine);
+
+// node.toml: cores, memory, ports, folders. `tunnels`: whether pools with a tunnel are in use, if
+// known. `dataplane_runs`: what it holds of memory and programs is its own.
+Findings check_node(const Machine& machine, const NodeConfig& config, std::optional<bool> tunnels,
+                    bool dataplane_runs);
+// The ports of it; check_node() calls this.
+Findings check_ports(const Machine& machine, const NodeConfig& config, std::optional<bool> tunnels);
+
+// What the control plane says of itself and of the dataplane. `status` is the answer of GET
+// /v1/status over `socket`.
+struct Daemons {
+  Findings findings;
+  bool dataplane_runs = false;
+  std::optional<bool> tunnels;
+};
+Daemons check_daemons(const Machine& machine, const std::string& socket, const Answer& status);
+
+}  // namespace guideway::cli

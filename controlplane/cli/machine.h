@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// What `guideway doctor` sees of a machine. The checks are functions of this value, so tests give
+// them machines that are broken in known ways.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "dataplane/address.h"
+
+namespace guideway::cli {
+
+struct InterfaceState {
+  bool exists = false;
+  bool up = false;        // set up by the operator
+  bool running = false;   // and with a carrier
+  unsigned mtu = 0;       // bytes of an IP packet
+  std::string driver;     // "veth", "e1000e"; empty if unknown
+  std::string veth_peer;  // veth: the other end, if it is in this network namespace
+  std::optional<bool> peer_offloads_checksums;  // veth: whether the peer leaves checksums out
+  std::vector<std::string> xdp_programs;        // names of those attached
+  std::string xdp_problem;                      // why they could not be read; else empty
+};
+
+struct Machine {
+  std::string root;     // in front of /proc, /sys and /dev; empty on the real machine
+  std::string release;  // of the kernel: "6.1.0-18-amd64"
+  bool is_root = false;
+  uint64_t capabilities = 0;  // effective, bit n: capability n
+  bool has_af_xdp = false;    // the kernel makes AF_XDP sockets
+  int64_t now = 0;            // seconds since 1970
+  bool clock_synchronised = false;
+  std::set<Address> addresses;  // of this host
+  std::function<InterfaceState(const std::string&)> interface;
+
+  static Machine here();
+
+  bool has(const std::string& path) const;  // `root` + path exists
+  // First line; nothing if it cannot be read.
+  std::optional<std::string> line(const std::string& path) const;
+  // Last part of what the symbolic link points to; empty if it is none.
+  std::string link(const std::string& path) const;
+};
+
+}  // namespace guideway::cli

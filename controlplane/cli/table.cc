@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/cli/table.h"
+
+#include <algorithm>
+
+namespace guideway::cli {
+namespace {
+
+constexpr std::string_view kEscapes[] = {"",           "\033[32m", "\033[33m",
+                                         "\033[1;31m", "\033[1m",  "\033[2m"};
+constexpr std::string_view kReset = "\033[0m";
+
+// Code points, so that a name in UTF-8 does not shift the columns after it.
+size_t width(std::string_view text) {
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
+  }));
+}
+
+}  // namespace
+
+std::string painted(std::string_view text, Colour colour, bool on) {
+  std::string clean(text);
+  for (char& c : clean) {
+    auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7f) c = '?';
+  }
+  if (!on || colour == Colour::none || clean.empty()) return clean;
+  std::string out(kEscapes[static_cast<size_t>(colour)]);
+  out += clean;
+  out += kReset;
+  return out;
+}
+
+void Table::add(std::vector<Cell> row) {
+  row.resize(columns_.size(), Cell(""));
+  rows_.push_back(std::move(row));
+}
+
+void Table::print(std::ostream& out, bool colour, unsigned indent) const {
+  std::vector<Cell> header;
+  std::vector<size_t> widths;
+  for (const Column& column : columns_) {
+    header.emplace_back(column.name, Colour::faint);
+    widths.push_back(width(column.name));
+  }
+  for (const auto& row : rows_) {
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i].text));
+  }
+
+  auto line = [&](const std::vector<Cell>& row) {
+    std::string text;
+    size_t blanks = indent;  // held back until something follows them
+    for (size_t i = 0; i < row.size(); ++i) {
+      size_t padding = widths[i] - width(row[i].text);
+      if (columns_[i].number) blanks += padding;
+      if (!row[i].text.empty()) {
+        text.append(blanks, ' ');
+        text += painted(row[i].text, row[i].colour, colour);
+        blanks = 0;
+      }
+      if (!columns_[i].number) blanks += padding;
+      blanks += 2;
+    }
+    out << text << '\n';
+  };
+  line(header);
+  for (const auto& row : rows_) line(row);
+}
+
+}  // namespace guideway::cli
