@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+# bash completion for guideway. Names of pools, backends and services come from the control plane,
+# if it answers. Needs nothing but bash and grep.
+
+# The values of one JSON member, of what `guideway --json ARGUMENTS` prints.
+_guideway_values() {
+  local member=$1
+  shift
+  timeout 2 guideway "${_guideway_socket[@]}" --json "$@" 2>/dev/null |
+    grep -oE "\"$member\" *: *\"[^\"]*\"" | sed -E 's/.*: *"([^"]*)"$/\1/'
+}
+
+# Those of WORDS, blanks or newlines between them, that begin with the word `current`.
+_guideway_offer() {
+  local word
+  while read -r word; do
+    [[ -n $word && $word == "$current"* ]] && COMPREPLY+=("$word ")
+  done < <(tr ' ' '\n' <<<"$1")
+  return 0
+}
+
+_guideway_files() {
+  local file
+  while read -r file; do
+    [[ -d $file ]] && COMPREPLY+=("$file/") || COMPREPLY+=("$file ")
+  done < <(compgen -f -- "$current")
+  return 0
+}
+
+# Options of the command in `command`; those of `guideway` itself may stand anywhere.
+_guideway_options() {
+  local options="--help --socket --json"
+  case $command in
+    "") options+=" --version" ;;
+    "service add") options+=" --pool --no-wait" ;;
+    "pool add") options+=" --forwarding --table-slots --no-wait" ;;
+    "backend add") options+=" --weight --no-wait" ;;
+    "service remove" | "pool remove" | "backend remove" | "backend weight") options+=" --no-wait" ;;
+    apply) options+=" --dry-run --no-wait" ;;
+    doctor) options+=" --config" ;;
+    "agent run") options+=" --interface --allow --once --bpf-dir" ;;
+    "agent status" | "agent detach") options+=" --interface" ;;
+  esac
+  _guideway_offer "$options"
+}
+
+# The word after ${#arguments[@]} positional ones.
+_guideway_argument() {
+  case "$command:${#arguments[@]}" in
+    :0) _guideway_offer "status apply explain doctor service pool backend agent" ;;
+    service:0) _guideway_offer "add remove list" ;;
+    pool:0) _guideway_offer "add remove list show" ;;
+    backend:0) _guideway_offer "add remove weight list" ;;
+    agent:0) _guideway_offer "run status detach" ;;
+    apply:0) _guideway_files ;;
+    "service remove:0" | "service add:0" | explain:1)
+      _guideway_offer "$(_guideway_values service service list)" ;;
+    "pool remove:0" | "pool show:0" | "pool add:0" | "backend add:0" | "backend remove:0" | \
+      "backend weight:0" | "backend list:0")
+      _guideway_offer "$(_guideway_values name pool list)" ;;
+    "backend remove:1" | "backend weight:1" | "backend add:1")
+      _guideway_offer "$(_guideway_values address pool show "${arguments[0]}")" ;;
+  esac
+}
+
+_guideway() {
+  # Words as the shell will see them; bash's own COMP_WORDS breaks them at ':'.
+  local line=${COMP_LINE:0:COMP_POINT} current="" previous="" command="" word
+  local -a words arguments=() _guideway_socket=()
+  read -ra words <<<"$line"
+  if [[ $line != *[[:space:]] ]]; then
+    current=${words[-1]}
+    unset 'words[-1]'
+  fi
+
+  for word in "${words[@]:1}"; do
+    case $previous in
+      --socket) _guideway_socket=(--socket "$word") previous="" && continue ;;
+      --pool | --forwarding | --table-slots | --weight | --config | --interface | --allow | --bpf-dir)
+        previous="" && continue ;;
+    esac
+    previous=$word
+    case $word in
+      -*) ;;
+      *)
+        case $command in
+          "") command=$word ;;
+          service | pool | backend | agent) command+=" $word" ;;
+          *) arguments+=("$word") ;;
+        esac
+        ;;
+    esac
+  done
+
+  COMPREPLY=()
+  case $previous in
+    --socket | --config | --bpf-dir) _guideway_files ;;
+    --interface) _guideway_offer "$(ls /sys/class/net 2>/dev/null | tr '\n' ' ')" ;;
+    --allow) ;;
+    --pool) _guideway_offer "$(_guideway_values name pool list)" ;;
+    --forwarding) _guideway_offer "l2 ipip" ;;
+    --table-slots | --weight) ;;
+    *) if [[ $current == -* ]]; then _guideway_options; else _guideway_argument; fi ;;
+  esac
+
+  # Bash replaces only what follows the last ':' of the word.
+  if [[ $current == *:* && $COMP_WORDBREAKS == *:* ]]; then
+    COMPREPLY=("${COMPREPLY[@]#"${current%:*}:"}")
+  fi
+}
+
+complete -o nospace -F _guideway guideway
