@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: Apache-2.0
+// The checks of `guideway doctor`, on machines that are broken in known ways.
+#include "controlplane/cli/doctor.h"
+
+#include <gtest/gtest.h>
+#include <linux/capability.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "tests/cli/fake_server.h"
+#include "tests/cli/program.h"
+
+namespace guideway::cli {
+namespace {
+
+using test::FakeServer;
+using test::TemporaryFolder;
+using Json = nlohmann::json;
+
+class Doctor : public testing::Test {
+ protected:
+  Doctor() {
+    machine.root = folder.path;
+    machine.release = "6.1.0-18-amd64";
+    machine.is_root = true;
+    machine.capabilities = ~uint64_t{0};
+    machine.has_af_xdp = true;
+    machine.now = 1800000000;
+    machine.clock_synchronised = true;
+    machine.interface = [this](const std::string& name) {
+      return name == "eth1" ? eth1 : InterfaceState{};
+    };
+    eth1.exists = eth1.up = eth1.running = true;
+    eth1.mtu = 1540;
+    eth1.driver = "e1000e";
+    folder.write("sys/kernel/btf/vmlinux", "");
+    folder.write("sys/devices/system/cpu/cpu0/topology", "");
+    folder.write("sys/devices/system/cpu/cpu1/online", "1\n");
+    config.run_dir = folder.path;
+    config.state_dir = folder.path;
+    config.ports.push_back({"eth1", "", "", ""});
+  }
+
+  // Every finding of level `level` must be the expected one, and it must say what to do.
+  void expect_only(const Findings& findings, Level level, const std::string& check,
+                   const std::string& message_part, const std::string& mend_part) {
+    size_t found = 0;
+    for (const Finding& finding : findings) {
+      if (finding.level == Level::ok) continue;
+      ++found;
+      EXPECT_EQ(finding.level, level) << finding.message;
+      EXPECT_EQ(finding.check, check);
+      EXPECT_NE(finding.message.find(message_part), std::string::npos) << finding.message;
+      EXPECT_NE(finding.mend.find(mend_part), std::string::npos) << finding.mend;
+      EXPECT_NE(finding.breaks, "");
+    }
+    EXPECT_EQ(found, 1u) << check;
+  }
+  void expect_all_ok(const Findings& findings) {
+    for (const Finding& finding : findings) {
+      EXPECT_EQ(finding.level, Level::ok) << finding.check << ": " << finding.message;
+    }
+  }
+  Findings node() { return check_node(machine, config, true, false); }
+
+  TemporaryFolder folder;
+  Machine machine;
+  InterfaceState eth1;
+  NodeConfig config;
+};
+
+TEST_F(Doctor, AGoodMachineIsOk) {
+  expect_all_ok(check_machine(machine));
+  expect_all_ok(node());
+}
+
+TEST_F(Doctor, Kernel) {
+  for (const char* release : {"6.0.12", "5.10.0-28-amd64", "4.19", "odd"}) {
+    machine.release = release;
+    expect_only(check_machine(machine), Level::fail, "kernel", "is older than 6.1", "apt install");
+  }
+  for (const char* release : {"6.1.0", "6.18.44-x", "7.0"}) {
+    machine.release = release;
+    expect_all_ok(check_machine(machine));
+  }
+}
+
+TEST_F(Doctor, MachineFaults) {
+  std::filesystem::remove(folder.path + "/sys/kernel/btf/vmlinux");
+  expect_only(check_machine(machine), Level::fail, "btf", "vmlinux", "CONFIG_DEBUG_INFO_BTF");
+  folder.write("sys/kernel/btf/vmlinux", "");
+
+  machine.has_af_xdp = false;
+  expect_only(check_machine(machine), Level::fail, "af_xdp", "no AF_XDP", "CONFIG_XDP_SOCKETS");
+  machine.has_af_xdp = true;
+
+  machine.capabilities &= ~(uint64_t{1} << CAP_NET_ADMIN | uint64_t{1} << CAP_BPF);
+  expect_only(check_machine(machine), Level::fail, "privileges", "CAP_NET_ADMIN, CAP_BPF",
+              "container");
+  machine.is_root = false;
+  expect_only(check_machine(machine), Level::warn, "privileges", "not root", "sudo");
+  machine.is_root = true;
+  machine.capabilities = ~uint64_t{0};
+
+  machine.clock_synchronised = false;
+  expect_only(check_machine(machine), Level::warn, "clock", "not synchronised", "timedatectl");
+  machine.now = 100;
+  expect_only(check_machine(machine), Level::fail, "clock", "before 2024", "timedatectl");
+}
+
+TEST_F(Doctor, Cores) {
+  config.workers = 2;
+  config.cores = {0, 1};
+  expect_all_ok(node());
+  config.cores = {1, 7};
+  expect_only(node(), Level::fail, "cores", "not online: 7", "lscpu");
+  config.cores = {0, 1};
+  folder.write("sys/devices/system/cpu/cpu1/online", "0\n");
+  expect_only(node(), Level::fail, "cores", "not online: 1", "lscpu");
+}
+
+TEST_F(Doctor, Hugepages) {
+  config.hugepages = true;
+  config.memory_mb = 512;
+  expect_only(node(), Level::fail, "hugepages", "only 0 MB", "sysctl -w vm.nr_hugepages=256");
+  folder.write("sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "255\n");
+  folder.write("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "256\n");
+  expect_only(node(), Level::fail, "hugepages", "only 510 MB", "sysctl");
+  expect_all_ok(check_node(machine, config, true, true));
+  folder.write("sys/kernel/mm/hugepages/hugepages-1048576kB/free_hugepages", "1\n");
+  expect_all_ok(node());
+}
+
+TEST_F(Doctor, Interface) {
+  config.ports[0].interface = "eth9";
+  expect_only(node(), Level::fail, "port eth9", "no such interface", "ip -br link");
+  config.ports[0].interface = "eth1";
+  eth1.up = false;
+  expect_only(node(), Level::fail, "port eth1", "is down", "ip link set dev eth1 up");
+  eth1.up = true;
+  eth1.running = false;
+  expect_only(node(), Level::fail, "port eth1", "no carrier", "ethtool eth1");
+}
+
+TEST_F(Doctor, TunnelHeadroom) {
+  eth1.mtu = 1539;
+  expect_only(node(), Level::warn, "port eth1", "MTU 1539", "ip link set dev eth1 mtu 1540");
+  expect_only(check_node(machine, config, {}, false), Level::warn, "port eth1", "MTU 1539", "1540");
+  expect_all_ok(check_node(machine, config, false, false));
+}
+
+TEST_F(Doctor, XdpPrograms) {
+  eth1.xdp_programs = {"guideway_edge"};
+  expect_all_ok(node());
+  eth1.xdp_programs = {"xdp_dispatcher"};
+  expect_only(node(), Level::fail, "port eth1", "another XDP program is attached: xdp_dispatcher",
+              "ip link set dev eth1 xdp off");
+  eth1.xdp_programs = {};
+  eth1.xdp_problem = "Operation not permitted";
+  expect_only(node(), Level::warn, "port eth1", "Operation not permitted", "sudo");
+}
+
+TEST_F(Doctor, VethChecksums) {
+  eth1.driver = "veth";
+  expect_only(node(), Level::warn, "port eth1", "not visible from here", "ethtool -K PEER tx off");
+  eth1.veth_peer = "veth0";
+  eth1.peer_offloads_checksums = true;
+  expect_only(node(), Level::warn, "port eth1", "veth0 leaves checksums out",
+              "ethtool -K veth0 tx off");
+  eth1.peer_offloads_checksums = false;
+  expect_all_ok(node());
+}
+
+TEST_F(Doctor, PciPort) {
+  const std::string pci = "0000:01:00.0";
+  const std::string device = folder.path + "/sys/bus/pci/devices/" + pci;
+  config.ports[0] = {"", pci, "", ""};
+  folder.write("dev/net/tun", "");
+  expect_only(node(), Level::fail, "port " + pci, "no such PCI device", "lspci");
+
+  std::filesystem::create_directories(device + "/iommu_group");
+  expect_only(node(), Level::fail, "port " + pci, "vfio-pci is not loaded", "modprobe vfio-pci");
+  std::filesystem::create_directories(folder.path + "/sys/bus/pci/drivers/vfio-pci");
+  std::filesystem::create_directory_symlink("../../drivers/e1000e", device + "/driver");
+  expect_only(node(), Level::fail, "port " + pci, "belongs to e1000e",
+              "dpdk-devbind.py -b vfio-pci " + pci);
+  std::filesystem::remove(device + "/driver");
+  std::filesystem::create_directory_symlink("../../drivers/vfio-pci", device + "/driver");
+  expect_all_ok(node());
+  std::filesystem::remove(device + "/iommu_group");
+  expect_only(node(), Level::fail, "port " + pci, "no IOMMU", "intel_iommu=on");
+  folder.write("sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y\n");
+  expect_only(node(), Level::warn, "port " + pci, "no IOMMU", "intel_iommu=on");
+  std::filesystem::remove(device + "/driver");
+  std::filesystem::create_directory_symlink("../../drivers/mlx5_core", device + "/driver");
+  expect_all_ok(node());
+  std::filesystem::remove(folder.path + "/dev/net/tun");
+  expect_only(node(), Level::fail, "tap", "/dev/net/tun", "modprobe tun");
+}
+
+TEST_F(Doctor, VdevOnAnInterface) {
+  folder.write("dev/net/tun", "");
+  config.ports[0] = {"", "", "net_af_xdp0,iface=eth9,queue_count=1", ""};
+  expect_only(node(), Level::fail, "port eth9", "no such interface", "ip -br link");
+  config.ports[0].vdev = "net_null0";
+  expect_all_ok(node());
+}
+
+TEST_F(Doctor, Folders) {
+  config.state_dir = folder.write("a-file", "");
+  expect_only(node(), Level::fail, "state folder", "is not a folder", "mkdir");
+  config.state_dir = folder.path + "/new";
+  expect_all_ok(node());
+  config.state_dir = folder.path + "/no/such/parent";
+  expect_only(node(), Level::fail, "state folder", "cannot be made", "mkdir -p");
+}
+
+TEST_F(Doctor, ControlGroup) {
+  config.control_group = "root";
+  expect_all_ok(node());
+  config.control_group = "gw-no-such-group";
+  expect_only(node(), Level::fail, "control group", "no group gw-no-such-group", "groupadd");
+}
+
+Json running_status() {
+  return Json::parse(R"({"revision":12,"dataplane":{"connected":true,"alive":true,"generation":17,
+    "revision":12,"refused":null,"problem":null},
+    "services":[{"service":"203.0.113.10:443/tcp"},{"service":"[2001:db8::10]:443/tcp"},
+                {"service":"203.0.113.11/udp"}],
+    "pools":[{"name":"web","forwarding":"l2"}]})");
+}
+
+Findings with_status(const Machine& machine, const Json& status) {
+  return check_daemons(machine, "/s", Answer(status.dump())).findings;
+}
+
+TEST_F(Doctor, Daemons) {
+  Json status = running_status();
+  expect_all_ok(with_status(machine, status));
+  Daemons daemons = check_daemons(machine, "/s", Answer(status.dump()));
+  EXPECT_TRUE(daemons.dataplane_runs);
+  EXPECT_EQ(daemons.tunnels, false);
+  status["pools"][0]["forwarding"] = "ipip";
+  EXPECT_EQ(check_daemons(machine, "/s", Answer(status.dump())).tunnels, true);
+  status["pools"] = Json::array();
+  EXPECT_FALSE(check_daemons(machine, "/s", Answer(status.dump())).tunnels.has_value());
+
+  status["dataplane"]["revision"] = 11;
+  expect_only(with_status(machine, status), Level::warn, "dataplane", "runs revision 11",
+              "journalctl");
+  status["dataplane"]["refused"] = {{"generation", 18}, {"reason", "checksum"}};
+  expect_only(with_status(machine, status), Level::fail, "dataplane",
+              "refused generation 18: checksum", "journalctl");
+  status["dataplane"]["alive"] = false;
+  expect_only(with_status(machine, status), Level::fail, "dataplane", "stands still",
+              "systemctl restart");
+  status["dataplane"]["connected"] = false;
+  status["dataplane"]["problem"] = "no socket";
+  expect_only(with_status(machine, status), Level::fail, "dataplane",
+              "not connected to it: no socket", "systemctl start guideway-dataplane");
+}
+
+TEST_F(Doctor, VipIsAnAddressOfTheNode) {
+  for (const char* vip : {"203.0.113.10", "2001:db8::10", "203.0.113.11"}) {
+    machine.addresses = {*Address::parse("10.0.0.1"), *Address::parse(vip)};
+    expect_only(with_status(machine, running_status()), Level::fail, std::string("vip ") + vip,
+                "address of this node", std::string("ip addr del ") + vip);
+  }
+}
+
+TEST_F(Doctor, NoControlPlane) {
+  Failure failure{kUnreachable, 0, {"", "cannot reach it", "restart it"}, ""};
+  expect_only(check_daemons(machine, folder.path + "/none", tl::unexpected(failure)).findings,
+              Level::warn, "control plane", "cannot reach it",
+              "systemctl start guideway-controlplane");
+  expect_only(check_daemons(machine, folder.write("sock", ""), tl::unexpected(failure)).findings,
+              Level::fail, "control plane", "cannot reach it", "restart it");
+}
+
+TEST_F(Doctor, WholeRun) {
+  FakeServer server;
+  server.answer("GET /v1/status", 200, running_status().dump());
+  std::string toml = folder.write(
+      "node.toml", "[[dataplane.ports]]\ninterface = \"eth1\"\n[control]\nsocket = \"" +
+                       server.socket() + "\"\n[paths]\nrun = \"" + folder.path + "\"\nstate = \"" +
+                       folder.path + "\"\n");
+  std::ostringstream out, err;
+  Context context(out, err);
+  EXPECT_EQ(doctor(context, toml, machine), kOk) << out.str();
+  EXPECT_EQ(out.str(),
+            "ok    kernel         6.1.0-18-amd64\n"
+            "ok    btf            present\n"
+            "ok    af_xdp         the kernel has AF_XDP sockets\n"
+            "ok    privileges     root, with all capabilities needed\n"
+            "ok    clock          synchronised\n"
+            "ok    node.toml      " +
+                toml +
+                " is valid\n"
+                "ok    cores          1 worker(s), not pinned\n"
+                "ok    port eth1      up, MTU 1540, driver e1000e\n"
+                "ok    run folder     " +
+                folder.path +
+                " is writable\n"
+                "ok    state folder   " +
+                folder.path +
+                " is writable\n"
+                "ok    control plane  answers at " +
+                server.socket() +
+                ", revision 12\n"
+                "ok    dataplane      alive, generation 17\n"
+                "ok    vips           none of 3 VIPs is an address of this node\n"
+                "\n"
+                "13 ok, 0 warnings, 0 failures\n");
+
+  eth1.up = false;
+  context.json = true;
+  out.str("");
+  EXPECT_EQ(doctor(context, toml, machine), kRefused);
+  Json json = Json::parse(out.str());
+  EXPECT_EQ(json["fail"], 1);
+  EXPECT_EQ(json["ok"], 12);
+}
+
+TEST(DoctorProgram, ABadNodeTomlIsAFailure) {
+  TemporaryFolder folder;
+  std::string toml = folder.write("node.toml", "[node]\nnmae = \"edge-1\"\n");
+  auto outcome =
+      test::run({test::guideway(), "--socket", folder.path + "/none", "doctor", "--config", toml});
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_NE(outcome.out.find("FAIL  node.toml"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("nmae"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("warn  control plane"), std::string::npos) << outcome.out;
+}
+
+}  // namespace
+}  // namespace guideway::cli

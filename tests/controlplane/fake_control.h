@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// A daemon without kernel, dataplane or disk behind the control socket.
+#pragma once
+
+#include <future>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "controlplane/control.h"
+
+namespace guideway::test {
+
+class FakeControl : public Control {
+ public:
+  bool store_fails = false;
+  bool adopts = true;  // at once
+  std::string last_who;
+
+  FakeControl() {
+    Intent intent;
+    intent.flow_seed = 1;
+    intent_ = std::make_shared<const Intent>(std::move(intent));
+    up_.hop = NextHop{};
+    up_.hop->interface = "eth1";
+    up_.hop->mtu = 1500;
+    up_.hop->source = Address::parse("10.0.0.11");
+    down_.reason = "no route to 10.0.0.99";
+  }
+
+  std::shared_ptr<const Intent> intent() const override { return intent_; }
+
+  Result<void> commit(Intent next, const std::string& who, const std::string&) override {
+    if (store_fails)
+      return fail("/state/intent.json", "cannot be written: No space left on device");
+    last_who = who;
+    next.revision = intent_->revision + 1;
+    intent_ = std::make_shared<const Intent>(std::move(next));
+    if (adopts) adopt();
+    return {};
+  }
+
+  void adopt() {
+    adoption_ = {adoption_.generation + 1, intent_->revision};
+    for (auto& waiter : waiters_) waiter.set_value();
+    waiters_.clear();
+  }
+
+  Adoption adoption() const override { return adoption_; }
+
+  std::future<void> adopted(uint64_t) override {
+    waiters_.emplace_back();
+    return waiters_.back().get_future();
+  }
+
+  Status status() const override {
+    Status out;
+    out.node.name = "test";
+    out.node.revision = intent_->revision;
+    TableMap tables = build_tables(*intent_, {}).value();
+    StatusSource source{
+        *intent_, tables,
+        [this](const Address& address) -> const NextHopState& { return next_hop(address); },
+        [](const ServiceKey&) {
+          return Traffic{3, 180};
+        },
+        [](const std::string&, const Address&) {
+          return Traffic{1, 60};
+        }};
+    make_pools_and_services(source, out);
+    return out;
+  }
+
+  Result<Explanation> explain_flow(const Endpoint& client,
+                                   const ServiceKey& service) const override {
+    TableMap tables = build_tables(*intent_, {}).value();
+    return explain(
+        client, service, *intent_, tables,
+        [this](const Address& address) -> const NextHopState& { return next_hop(address); });
+  }
+
+ private:
+  // 10.0.0.99 is the one that cannot be reached.
+  const NextHopState& next_hop(const Address& address) const {
+    return address.text() == "10.0.0.99" ? down_ : up_;
+  }
+
+  std::shared_ptr<const Intent> intent_;
+  Adoption adoption_;
+  std::vector<std::promise<void>> waiters_;
+  NextHopState up_;
+  NextHopState down_;
+};
+
+}  // namespace guideway::test

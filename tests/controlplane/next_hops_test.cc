@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/next_hops.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "tests/controlplane/loop_thread.h"
+#include "tests/controlplane/test_network.h"
+
+namespace guideway {
+namespace {
+
+Address ip(const std::string& text) {
+  return *Address::parse(text);
+}
+
+// The node has 10.0.0.11 and fd00::11 on eth1; the peer 10.0.0.21, fd00::21, and is the gateway
+// 10.0.0.1. Unanswered ARP fails after 3 times 50 ms.
+class NextHopsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    network_ = TestNetwork::create();
+    if (!network_) GTEST_SKIP() << "needs root and network namespaces";
+    for (const char* command :
+         {"ip addr add 10.0.0.11/24 dev eth1", "ip addr add fd00::11/64 dev eth1 nodad",
+          "sh -c 'echo 50 >/proc/sys/net/ipv4/neigh/eth1/retrans_time_ms; "
+          "echo 50 >/proc/sys/net/ipv6/neigh/eth1/retrans_time_ms'"})
+      ASSERT_TRUE(network_->run(command)) << command;
+    for (const char* command :
+         {"ip addr add 10.0.0.21/24 dev peer0", "ip addr add 10.0.0.1/24 dev peer0",
+          "ip addr add fd00::21/64 dev peer0 nodad"})
+      ASSERT_TRUE(network_->peer(command)) << command;
+    loop_ = std::make_unique<LoopThread>();
+  }
+  void TearDown() override {
+    if (loop_ && hops_) (*loop_)([&] { hops_.reset(); });
+  }
+
+  void make(NextHops::Config config = {}) {
+    (*loop_)([&] {
+      auto hops = NextHops::create(loop_->loop(), config, [this](const std::vector<Address>& all) {
+        changed_.insert(changed_.end(), all.begin(), all.end());
+      });
+      ASSERT_TRUE(hops) << hops.error().text();
+      hops_ = std::move(*hops);
+    });
+  }
+  void want(std::initializer_list<const char*> texts) {
+    std::set<Address> wanted;
+    for (const char* text : texts) wanted.insert(ip(text));
+    (*loop_)([&] { hops_->want(wanted); });
+  }
+  NextHopState get(const char* address) {
+    return (*loop_)([&] { return hops_->get(ip(address)); });
+  }
+  ::testing::AssertionResult resolves(const char* address) {
+    if (loop_->eventually([&] { return hops_->get(ip(address)).hop.has_value(); }))
+      return ::testing::AssertionSuccess();
+    return ::testing::AssertionFailure() << get(address).reason;
+  }
+  ::testing::AssertionResult reason_becomes(const char* address, const std::string& reason) {
+    if (loop_->eventually([&] { return hops_->get(ip(address)).reason == reason; }))
+      return ::testing::AssertionSuccess();
+    return ::testing::AssertionFailure() << "is: " << get(address).reason;
+  }
+  static std::string neighbour(const char* address) {
+    return TestNetwork::output("ip -d neigh show " + std::string(address) + " nud all");
+  }
+
+  std::unique_ptr<TestNetwork> network_;
+  std::unique_ptr<LoopThread> loop_;
+  std::unique_ptr<NextHops> hops_;
+  std::vector<Address> changed_;
+};
+
+TEST_F(NextHopsTest, ResolvesOnTheLinkInBothFamilies) {
+  make();
+  want({"10.0.0.21", "fd00::21"});
+  for (const char* address : {"10.0.0.21", "fd00::21"}) {
+    ASSERT_TRUE(resolves(address)) << address;
+    const NextHop hop = *get(address).hop;
+    EXPECT_EQ(hop.interface, "eth1");
+    EXPECT_EQ(hop.gateway, std::nullopt);
+    EXPECT_EQ(mac_text(hop.source_mac), "02:00:00:00:00:01");
+    EXPECT_EQ(mac_text(hop.mac), "02:00:00:00:00:02");
+    EXPECT_EQ(hop.mtu, 1500u);
+    EXPECT_EQ(hop.source, ip(address == std::string("fd00::21") ? "fd00::11" : "10.0.0.11"));
+    EXPECT_NE(neighbour(address).find("managed"), std::string::npos) << neighbour(address);
+  }
+}
+
+TEST_F(NextHopsTest, ConfiguredTunnelSources) {
+  make({.source4 = ip("192.0.2.1"), .source6 = ip("2001:db8::1")});
+  want({"10.0.0.21", "fd00::21"});
+  ASSERT_TRUE(resolves("10.0.0.21"));
+  ASSERT_TRUE(resolves("fd00::21"));
+  EXPECT_EQ(get("10.0.0.21").hop->source, ip("192.0.2.1"));
+  EXPECT_EQ(get("fd00::21").hop->source, ip("2001:db8::1"));
+}
+
+TEST_F(NextHopsTest, ThroughAGatewayWithTheRoutesMtu) {
+  ASSERT_TRUE(network_->run("ip route add 10.9.0.0/16 via 10.0.0.1 mtu 1400"));
+  ASSERT_TRUE(network_->run("ip route add 10.8.0.0/16 via inet6 fd00::21"));
+  make();
+  want({"10.9.0.7", "10.8.0.7"});
+  ASSERT_TRUE(resolves("10.9.0.7"));
+  EXPECT_EQ(get("10.9.0.7").hop->gateway, ip("10.0.0.1"));
+  EXPECT_EQ(get("10.9.0.7").hop->mtu, 1400u);
+  EXPECT_EQ(mac_text(get("10.9.0.7").hop->mac), "02:00:00:00:00:02");
+  ASSERT_TRUE(resolves("10.8.0.7"));
+  EXPECT_EQ(get("10.8.0.7").hop->gateway, ip("fd00::21"));
+}
+
+TEST_F(NextHopsTest, ReasonsWhyThereIsNoWay) {
+  for (const char* command :
+       {"ip route add blackhole 10.1.0.0/16", "ip route add unreachable 10.2.0.0/16",
+        "ip route add prohibit 10.3.0.0/16", "ip -6 route add blackhole fd01::/64",
+        "ip -6 route add unreachable fd02::/64", "ip -6 route add prohibit fd03::/64"})
+    ASSERT_TRUE(network_->run(command)) << command;
+  make();
+  want({"10.0.0.99", "fd00::99", "10.1.0.1", "10.2.0.1", "10.3.0.1", "fd01::1", "fd02::1",
+        "fd03::1", "10.77.0.1", "fd77::1", "10.0.0.11", "fd00::11", "10.0.0.255"});
+  EXPECT_EQ(get("10.77.0.1").reason, "no route to 10.77.0.1");
+  EXPECT_EQ(get("fd77::1").reason, "no route to fd77::1");
+  EXPECT_EQ(get("10.1.0.1").reason, "the route to 10.1.0.1 is a blackhole");
+  EXPECT_EQ(get("fd01::1").reason, "the route to fd01::1 is a blackhole");
+  EXPECT_EQ(get("10.2.0.1").reason, "the route to 10.2.0.1 is unreachable");
+  EXPECT_EQ(get("fd02::1").reason, "the route to fd02::1 is unreachable");
+  EXPECT_EQ(get("10.3.0.1").reason, "the route to 10.3.0.1 is prohibited");
+  EXPECT_EQ(get("fd03::1").reason, "the route to fd03::1 is prohibited");
+  EXPECT_EQ(get("10.0.0.11").reason, "10.0.0.11 is an address of this node");
+  EXPECT_EQ(get("fd00::11").reason, "fd00::11 is an address of this node");
+  EXPECT_EQ(get("10.0.0.255").reason, "10.0.0.255 is not a unicast address");
+  EXPECT_EQ(get("10.0.0.22").reason, "not looked up yet");
+  EXPECT_TRUE(reason_becomes("10.0.0.99", "10.0.0.99 does not answer ARP on eth1"));
+  EXPECT_TRUE(reason_becomes("fd00::99", "fd00::99 does not answer neighbour discovery on eth1"));
+}
+
+TEST_F(NextHopsTest, OnlyPortsOfTheDataplaneCount) {
+  make();
+  want({"10.0.0.21"});
+  (*loop_)([&] { hops_->set_ports({"eth7"}); });
+  EXPECT_EQ(get("10.0.0.21").reason, "route leaves by eth1, which is no port of the dataplane");
+  (*loop_)([&] { hops_->set_ports({"eth1", "eth7"}); });
+  EXPECT_TRUE(resolves("10.0.0.21"));
+}
+
+TEST_F(NextHopsTest, FollowsChanges) {
+  make();
+  want({"10.0.0.21"});
+  ASSERT_TRUE(resolves("10.0.0.21"));
+  (*loop_)([&] { changed_.clear(); });
+
+  // Another machine takes the address over, and says so.
+  ASSERT_TRUE(network_->run("ip neigh replace 10.0.0.21 lladdr 02:00:00:00:00:99 dev eth1"));
+  ASSERT_TRUE(loop_->eventually([&] {
+    const auto& hop = hops_->get(ip("10.0.0.21")).hop;
+    return hop && mac_text(hop->mac) == "02:00:00:00:00:99";
+  }));
+  EXPECT_EQ((*loop_)([&] { return changed_; }), std::vector<Address>{ip("10.0.0.21")});
+
+  // The route goes, and comes by a gateway.
+  ASSERT_TRUE(network_->run("ip route add blackhole 10.0.0.21"));
+  EXPECT_TRUE(reason_becomes("10.0.0.21", "the route to 10.0.0.21 is a blackhole"));
+  ASSERT_TRUE(network_->run("ip route replace 10.0.0.21 via 10.0.0.1"));
+  ASSERT_TRUE(loop_->eventually([&] {
+    const auto& hop = hops_->get(ip("10.0.0.21")).hop;
+    return hop && hop->gateway == ip("10.0.0.1");
+  }));
+
+  // The node's own MAC and MTU.
+  ASSERT_TRUE(network_->run("ip link set eth1 mtu 1300"));
+  ASSERT_TRUE(loop_->eventually([&] {
+    const auto& hop = hops_->get(ip("10.0.0.21")).hop;
+    return hop && hop->mtu == 1300;
+  }));
+
+  // The cable.
+  ASSERT_TRUE(network_->peer("ip link set peer0 down"));
+  ASSERT_TRUE(loop_->eventually([&] { return !hops_->get(ip("10.0.0.21")).hop; }));
+  ASSERT_TRUE(network_->peer("ip link set peer0 up"));
+  EXPECT_TRUE(resolves("10.0.0.21"));
+}
+
+TEST_F(NextHopsTest, FollowsAPolicyRule) {
+  ASSERT_TRUE(network_->run("ip route add 10.5.0.0/16 via 10.0.0.1 table 77"));
+  make();
+  want({"10.5.0.1"});
+  EXPECT_EQ(get("10.5.0.1").reason, "no route to 10.5.0.1");
+  ASSERT_TRUE(network_->run("ip rule add lookup 77"));
+  EXPECT_TRUE(resolves("10.5.0.1"));
+  ASSERT_TRUE(network_->run("ip rule del lookup 77"));
+  EXPECT_TRUE(reason_becomes("10.5.0.1", "no route to 10.5.0.1"));
+}
+
+TEST_F(NextHopsTest, ABackendThatComesLateIsFound) {
+  ASSERT_TRUE(
+      network_->run("sh -c 'echo 100 >/proc/sys/net/ipv4/neigh/eth1/interval_probe_time_ms'"));
+  make();
+  want({"10.0.0.30"});
+  ASSERT_TRUE(reason_becomes("10.0.0.30", "10.0.0.30 does not answer ARP on eth1"));
+  ASSERT_TRUE(network_->peer("ip addr add 10.0.0.30/24 dev peer0"));
+  EXPECT_TRUE(resolves("10.0.0.30"));
+}
+
+TEST_F(NextHopsTest, AFlushedNeighbourIsAskedForAgain) {
+  make();
+  want({"10.0.0.21"});
+  ASSERT_TRUE(resolves("10.0.0.21"));
+  ASSERT_TRUE(network_->run("ip neigh del 10.0.0.21 dev eth1"));
+  EXPECT_TRUE(loop_->eventually(
+      [&] { return neighbour("10.0.0.21").find("managed") != std::string::npos; }));
+  EXPECT_TRUE(resolves("10.0.0.21"));
+}
+
+TEST_F(NextHopsTest, PermanentNeighboursAreLeftAlone) {
+  ASSERT_TRUE(
+      network_->run("ip neigh add 10.0.0.50 lladdr 02:00:00:00:00:50 dev eth1 nud permanent"));
+  make();
+  want({"10.0.0.50"});
+  ASSERT_TRUE(get("10.0.0.50").hop);
+  EXPECT_EQ(mac_text(get("10.0.0.50").hop->mac), "02:00:00:00:00:50");
+  EXPECT_NE(neighbour("10.0.0.50").find("PERMANENT"), std::string::npos);
+  want({});
+  EXPECT_NE(neighbour("10.0.0.50").find("PERMANENT"), std::string::npos);
+}
+
+TEST_F(NextHopsTest, UnwantedNeighboursAreGivenBack) {
+  ASSERT_TRUE(network_->run("ip neigh add 10.0.0.1 dev eth1 managed"));  // somebody else's
+  make();
+  want({"10.0.0.21", "10.0.0.1"});
+  ASSERT_TRUE(resolves("10.0.0.21"));
+  EXPECT_NE(neighbour("10.0.0.21").find("managed"), std::string::npos);
+  want({"fd00::21"});
+  EXPECT_EQ(neighbour("10.0.0.21").find("managed"), std::string::npos) << neighbour("10.0.0.21");
+  EXPECT_NE(neighbour("10.0.0.1").find("managed"), std::string::npos);
+  EXPECT_EQ(get("10.0.0.21").reason, "not looked up yet");
+
+  // They stay when it ends, and the next one knows its own.
+  ASSERT_TRUE(resolves("fd00::21"));
+  (*loop_)([&] { hops_.reset(); });
+  EXPECT_NE(neighbour("fd00::21").find("managed"), std::string::npos);
+  make();
+  want({"10.0.0.21"});
+  EXPECT_EQ(neighbour("fd00::21").find("managed"), std::string::npos) << neighbour("fd00::21");
+}
+
+TEST_F(NextHopsTest, WithoutManagedNeighboursItPokes) {
+  NextHops::Config config;
+  config.poke = std::chrono::milliseconds(50);
+  config.managed = false;
+  make(config);
+  want({"10.0.0.21", "10.0.0.30"});
+  EXPECT_TRUE(resolves("10.0.0.21"));
+  EXPECT_EQ(neighbour("10.0.0.21").find("managed"), std::string::npos);
+  ASSERT_TRUE(reason_becomes("10.0.0.30", "10.0.0.30 does not answer ARP on eth1"));
+  ASSERT_TRUE(network_->peer("ip addr add 10.0.0.30/24 dev peer0"));
+  EXPECT_TRUE(resolves("10.0.0.30"));
+}
+
+TEST_F(NextHopsTest, TenThousandBackends) {
+  ASSERT_TRUE(network_->run("ip addr add 172.16.0.1/16 dev eth1"));
+  std::set<Address> wanted;
+  for (unsigned i = 0; i < 10000; ++i) {
+    const uint8_t bytes[4] = {172, 16, static_cast<uint8_t>(1 + i / 250),
+                              static_cast<uint8_t>(1 + i % 250)};
+    wanted.insert(Address::from_v4(bytes));
+  }
+  std::string batch =
+      "for c in $(seq 1 40); do for d in $(seq 1 250); do echo \"neigh replace "
+      "172.16.$c.$d lladdr 02:00:00:00:$c:$(( d % 99 )) dev eth1 nud permanent\"; "
+      "done; done | ip -batch -";
+  ASSERT_TRUE(network_->run("sh -c '" + batch + "'"));
+  make();
+  const auto start = EventLoop::Clock::now();
+  (*loop_)([&] { hops_->want(wanted); });
+  const auto took = EventLoop::Clock::now() - start;
+  std::printf("10000 backends looked up in %.1f ms\n",
+              std::chrono::duration<double, std::milli>(took).count());
+  EXPECT_TRUE((*loop_)([&] {
+    return std::all_of(wanted.begin(), wanted.end(),
+                       [&](const Address& a) { return hops_->get(a).hop.has_value(); });
+  }));
+  ASSERT_TRUE(network_->run("ip route add blackhole 172.16.40.0/24"));
+  EXPECT_TRUE(reason_becomes("172.16.40.7", "the route to 172.16.40.7 is a blackhole"));
+  EXPECT_EQ((*loop_)([&] { return changed_.size(); }), 250u);
+}
+
+}  // namespace
+}  // namespace guideway

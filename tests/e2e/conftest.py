@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labs for the tests. Names are unique to the process, so several runs may go on at once."""
+import itertools
+import os
+
+import pytest
+
+import traffic
+from lab import Lab
+
+_numbers = itertools.count(1)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--quick", action="store_true", help="shorter loads and loops")
+
+
+@pytest.fixture(scope="session")
+def quick(request):
+    return request.config.getoption("--quick")
+
+
+@pytest.fixture(scope="session")
+def new_lab():
+    """Makes labs that live until the end of the run, or until the test takes them down."""
+    made = []
+
+    def make(**options):
+        lab = Lab(f"t{os.getpid()}x{next(_numbers)}", **options)
+        made.append(lab)
+        return lab.up()
+    yield make
+    for lab in made:
+        lab.down()
+
+
+@pytest.fixture(scope="session")
+def _labs(new_lab):
+    cache = {}
+
+    def get(port):
+        if port not in cache:
+            try:
+                cache[port] = new_lab(port=port)
+            except AssertionError as error:  # it would fail for each test anew
+                cache[port] = error
+        if isinstance(cache[port], AssertionError):
+            raise cache[port]
+        return cache[port]
+    return get
+
+
+def _as_new(lab):
+    """The shared lab as every test may expect it: both daemons up, the base intent in force."""
+    for what in ("dataplane", "controlplane"):
+        if not lab.pid(what):
+            lab.start(what)
+    lab.apply(traffic.base_intent())
+    return lab
+
+
+@pytest.fixture
+def lab(_labs, request):
+    """One node whose port is shared with the kernel (or as the test's `port` parameter says)."""
+    return _as_new(_labs(getattr(request, "param", "interface")))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """On failure: what the daemons said last."""
+    report = (yield).get_result()
+    lab = getattr(item, "funcargs", {}).get("lab")
+    if report.failed and lab and lab.state.exists():
+        for log in sorted((lab.state / "log").iterdir()):
+            if text := log.read_text(errors="replace"):
+                report.sections.append((str(log), "\n".join(text.splitlines()[-40:])))

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What dies, dies alone: the other daemon goes on, and what comes back finds its way by itself."""
+import time
+
+import pytest
+
+from lab import eventually, service_path
+from traffic import VIP, Wrk, base_intent, get, host, service
+
+SERVES_WITHIN_S = 2
+
+
+def serves_within(lab, seconds, family=4):
+    """Tries a request anew until one is answered; fails after so many seconds."""
+    def attempt():
+        done = lab.run("client", "curl", "-sS", "--connect-timeout", "0.1", "--max-time", "1",
+                       f"http://{host(VIP[family])}/", check=False)
+        return done.returncode == 0
+    eventually(attempt, seconds, what="a request served")
+
+
+def test_control_plane_killed_under_load(lab, quick):
+    away = 3 if quick else 10
+    with Wrk(lab, VIP[4], away + 6) as load, Wrk(lab, VIP[6], away + 6, connections=8) as load6:
+        lab.kill("controlplane")
+        time.sleep(away)  # the time without it is what is tested
+        lab.start("controlplane")
+        lab.ready()
+        load.result().must_be_clean()
+        load6.result().must_be_clean()
+    lab.counters()
+
+
+def test_control_plane_restart_changes_nothing(lab):
+    before = lab.status()
+    lab.stop("controlplane")
+    lab.start("controlplane")
+    after = lab.ready()
+    assert after["revision"] == before["revision"]
+    assert after["dataplane"]["epoch"] == before["dataplane"]["epoch"]
+    assert after["dataplane"]["generation"] >= before["dataplane"]["generation"]
+    assert [p["digest"] for p in after["pools"]] == [p["digest"] for p in before["pools"]]
+    totals = {s["service"]: s["packets"] for s in before["services"]}
+    for entry in after["services"]:
+        assert entry["packets"] >= totals[entry["service"]], "totals never run backwards"
+
+
+@pytest.mark.parametrize("lab", ["interface", "vdev"], indirect=True)
+@pytest.mark.parametrize("signal", ["kill", "stop"])
+def test_dataplane_restart(lab, signal):
+    """Killed, its XDP program stays attached; the next one must take over from it."""
+    for family in (4, 6):
+        get(lab, VIP[family])
+    before = lab.counters()
+    epoch = lab.status()["dataplane"]["epoch"]
+    getattr(lab, signal)("dataplane")
+    lab.start("dataplane")
+    serves_within(lab, SERVES_WITHIN_S)
+    serves_within(lab, 1, family=6)
+    status = lab.ready()
+    assert status["dataplane"]["epoch"] == epoch + 1
+    after = lab.counters()
+    assert after[0] >= before[0]
+
+
+def test_dataplane_killed_under_load(lab):
+    with Wrk(lab, VIP[4], 300) as load:
+        for _ in range(3):
+            lab.kill("dataplane")
+            lab.start("dataplane")
+            serves_within(lab, SERVES_WITHIN_S)
+            lab.ready()
+        load.stop()
+    lab.counters()  # add up, restarts included
+
+
+@pytest.mark.parametrize("lab", ["interface", "vdev"], indirect=True)
+def test_both_killed_and_the_dataplane_alone_started(lab):
+    lab.kill("controlplane")
+    lab.kill("dataplane")
+    lab.start("dataplane")
+    serves_within(lab, SERVES_WITHIN_S)
+    serves_within(lab, 1, family=6)
+    lab.start("controlplane")
+    lab.ready()
+
+
+def test_no_2xx_is_forgotten(lab, quick):
+    """kill -9 right after the answer: the change is there after the restart, every time."""
+    for i in range(25 if quick else 100):
+        name = service("203.0.113.60", 1 + i)
+        api = lab.new_api()
+        answer = api.must("PUT", service_path(name), {"pool": "l24"})
+        lab.kill("controlplane")
+        api.close()
+        lab.start("controlplane")
+        status = eventually(lab.try_status, 10, what="the control socket after a restart")
+        assert status["revision"] >= answer["revision"]
+        assert lab.api().get(service_path(name)).ok, f"round {i}: {name} is gone"
+    lab.apply(base_intent())
