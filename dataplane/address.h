@@ -62,7 +62,7 @@ struct Address {
     return buffer;
   }
 
-  auto operator<=>(const Address&) const = default;
+  auto operator<=>(const Address&) const = default;  // NOLINT(modernize-use-nullptr)
 };
 static_assert(sizeof(Address) == 16);
 

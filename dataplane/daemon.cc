@@ -32,6 +32,9 @@ namespace {
 constexpr unsigned kBuffersPerQueue = 3 * 4096;
 constexpr unsigned kBufferCache = 256;
 
+// How often the main thread looks at what may change without a word.
+constexpr int kHousekeepingMs = 500;
+
 static_assert(RTE_PKTMBUF_HEADROOM >= kEncapHeadroom, "an outer header fits every packet");
 
 std::string all_cores() {
@@ -135,8 +138,8 @@ Result<void> DataplaneDaemon::open_ports() {
     auto port = Port::open(config_.ports[i], i, config_.workers, pool_, bpf_dir_ + "/edge.bpf.o");
     if (!port) return tl::unexpected(port.error());
     spdlog::info("port {}: {} ({})", i, (*port)->interface(),
-                 (*port)->kind() == PortKind::shared ? "shared with the kernel"
-                                                     : "owned; the kernel's part by TAP");
+                 (*port)->ingress().kind == PortKind::shared ? "shared with the kernel"
+                                                             : "owned; the kernel's part by TAP");
     ports_.push_back(std::move(*port));
   }
   return {};
@@ -232,11 +235,12 @@ void DataplaneDaemon::serve() {
     pollfd waits[] = {{signal_fd.get(), POLLIN, 0},
                       {server_->listener(), POLLIN, 0},
                       {server_->peer(), POLLIN, 0}};
-    if (::poll(waits, 3, -1) < 0) {
+    if (::poll(waits, 3, kHousekeepingMs) < 0) {
       if (errno == EINTR) continue;
       return;
     }
     if (waits[0].revents) break;
+    for (const auto& port : ports_) port->refresh_mac();
     if (waits[2].revents) server_->handle_peer();
     if (waits[1].revents) server_->accept_peer();
   }

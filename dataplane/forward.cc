@@ -49,18 +49,24 @@ void step_parse(Work& work, Frame& frame, PortKind kind) {
   }
 }
 
-void step_service(Work& work, Frame& frame, PortKind kind, const Image* image) {
+// A switch that does not know a station's port floods; the kernel drops such frames by itself.
+bool is_for(const Frame& frame, const Mac& mac) {
+  return reinterpret_cast<const EthernetHeader*>(frame.data)->destination == mac;
+}
+
+void step_service(Work& work, Frame& frame, const Ingress& ingress, const Image* image) {
   const Packet& packet = work.packet;
   if (!image) {
     // An owned port serves the kernel from the start; what is a VIP is not known yet.
-    if (kind == PortKind::owned) return finish_not_vip(work, frame, kind);
+    if (ingress.kind == PortKind::owned) return finish_not_vip(work, frame, ingress.kind);
     return finish(work, frame, Verdict::no_image);
   }
   const bool has_flow = packet.kind == PacketKind::flow || packet.kind == PacketKind::icmp_error;
   const ServiceIndex& index = image->service_index();
   work.service = has_flow ? index.find(packet.key.vip, packet.key.protocol, packet.key.vip_port)
                           : index.find_vip(packet.key.vip);
-  if (work.service == ServiceIndex::kNotVip) return finish_not_vip(work, frame, kind);
+  if (work.service == ServiceIndex::kNotVip) return finish_not_vip(work, frame, ingress.kind);
+  if (!is_for(frame, ingress.mac)) return finish(work, frame, Verdict::other_mac);
   if (packet.kind == PacketKind::other) return finish(work, frame, packet.problem);
   if (packet.kind == PacketKind::echo_request) return;
   if (work.service == ServiceIndex::kNoService) {
@@ -128,7 +134,7 @@ void step_encapsulate(Work& work, Frame& frame, const Image& image) {
 
 }  // namespace
 
-void Forwarder::forward(const Image* image, PortKind kind, uint64_t now_ns,
+void Forwarder::forward(const Image* image, const Ingress& ingress, uint64_t now_ns,
                         std::span<Frame> frames) {
   assert(frames.size() <= kBurstMax);
   Work works[kBurstMax];
@@ -138,8 +144,8 @@ void Forwarder::forward(const Image* image, PortKind kind, uint64_t now_ns,
     }
   };
 
-  for (size_t i = 0; i < frames.size(); ++i) step_parse(works[i], frames[i], kind);
-  each_open([&](Work& w, Frame& f) { step_service(w, f, kind, image); });
+  for (size_t i = 0; i < frames.size(); ++i) step_parse(works[i], frames[i], ingress.kind);
+  each_open([&](Work& w, Frame& f) { step_service(w, f, ingress, image); });
   each_open([&](Work& w, Frame& f) {
     if (w.packet.kind == PacketKind::echo_request) step_echo(w, f, echo_limit, now_ns);
   });

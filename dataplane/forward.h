@@ -7,6 +7,7 @@
 #include <span>
 
 #include "dataplane/frame.h"
+#include "dataplane/headers.h"
 #include "dataplane/image.h"
 #include "dataplane/rate_limit.h"
 
@@ -20,6 +21,12 @@ enum class PortKind : uint8_t {
   owned,   // DPDK owns the NIC: hand them to the kernel
 };
 
+// Where a burst came in.
+struct Ingress {
+  PortKind kind = PortKind::shared;
+  Mac mac{};  // the port's own
+};
+
 // What one worker keeps between bursts.
 struct Forwarder {
   // ICMP that we send ourselves, for all VIPs, per worker (RFC 1812 section 4.3.2.8).
@@ -27,7 +34,8 @@ struct Forwarder {
   RateLimit echo_limit{10000, 1000};
 
   // frames.size() <= kBurstMax. `image` may be null. now_ns: any monotonic clock.
-  void forward(const Image* image, PortKind kind, uint64_t now_ns, std::span<Frame> frames);
+  void forward(const Image* image, const Ingress& ingress, uint64_t now_ns,
+               std::span<Frame> frames);
 };
 
 }  // namespace guideway

@@ -4,19 +4,18 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <toml++/toml.h>
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <initializer_list>
 #include <iterator>
 #include <limits>
 #include <set>
 #include <sstream>
 
 #include "dataplane/abi.h"
+#include "dataplane/toml_reader.h"
 
 namespace guideway {
 namespace {
@@ -27,132 +26,6 @@ constexpr int64_t kMemoryMbMax = 1 << 20;
 constexpr int64_t kRulePriorityMax = 32765;  // 32766 is main's
 constexpr size_t kInterfaceNameMax = 15;     // IFNAMSIZ - 1
 constexpr size_t kDevicePathMax = 255;
-
-const char* type_name(toml::node_type type) {
-  switch (type) {
-    case toml::node_type::table:
-      return "a table";
-    case toml::node_type::array:
-      return "an array";
-    case toml::node_type::string:
-      return "a string";
-    case toml::node_type::integer:
-      return "an integer";
-    case toml::node_type::floating_point:
-      return "a floating-point number";
-    case toml::node_type::boolean:
-      return "a boolean";
-    default:
-      return "a date or time";
-  }
-}
-
-// Reads one file. The first error stays; what follows it is read but not believed.
-class Reader {
- public:
-  explicit Reader(std::string_view file) : file_(file) {}
-
-  std::optional<Error> error;
-
-  void refuse(const toml::node* at, const std::string& key, std::string message,
-              std::string hint = {}) {
-    if (error) return;
-    std::string field = file_;
-    if (at != nullptr && at->source().begin.line > 0) {
-      field += ":" + std::to_string(at->source().begin.line);
-    }
-    error = Error{field + ": " + key, std::move(message), std::move(hint)};
-  }
-
-  void only_keys(const toml::table& table, const std::string& path,
-                 std::initializer_list<std::string_view> known) {
-    for (const auto& [key, node] : table) {
-      if (std::find(known.begin(), known.end(), key.str()) != known.end()) continue;
-      std::string names;
-      for (std::string_view name : known) names += (names.empty() ? "" : ", ") + std::string(name);
-      std::string full =
-          path.empty() ? std::string(key.str()) : path + "." + std::string(key.str());
-      refuse(&node, full, "unknown key", "known here: " + names);
-    }
-  }
-
-  const toml::table* section(const toml::table& root, std::string_view name,
-                             std::initializer_list<std::string_view> known) {
-    const toml::node* node = root.get(name);
-    if (node == nullptr) return nullptr;
-    const toml::table* table = node->as_table();
-    if (table == nullptr) {
-      refuse(node, std::string(name), wrong_type("a table", *node));
-      return nullptr;
-    }
-    only_keys(*table, std::string(name), known);
-    return table;
-  }
-
-  // Each `take` leaves `out` alone when the key is absent, and returns the node when it was read.
-  const toml::node* take(const toml::table* table, const std::string& path, std::string_view key,
-                         std::string& out) {
-    const toml::node* node = table == nullptr ? nullptr : table->get(key);
-    if (node == nullptr) return nullptr;
-    std::string full = path + "." + std::string(key);
-    const auto* value = node->as_string();
-    if (value == nullptr) {
-      refuse(node, full, wrong_type("a string", *node));
-      return nullptr;
-    }
-    if (value->get().empty() || value->get().find('\0') != std::string::npos) {
-      refuse(node, full, "must not be empty nor hold a zero byte");
-      return nullptr;
-    }
-    out = value->get();
-    return node;
-  }
-
-  template <typename Number>
-  const toml::node* take_number(const toml::table* table, const std::string& path,
-                                std::string_view key, int64_t least, int64_t most, Number& out) {
-    const toml::node* node = table == nullptr ? nullptr : table->get(key);
-    if (node == nullptr) return nullptr;
-    return number(*node, path + "." + std::string(key), least, most, out) ? node : nullptr;
-  }
-
-  template <typename Number>
-  bool number(const toml::node& node, const std::string& full, int64_t least, int64_t most,
-              Number& out) {
-    const auto* value = node.as_integer();
-    if (value == nullptr) {
-      refuse(&node, full, wrong_type("an integer", node));
-      return false;
-    }
-    if (value->get() < least || value->get() > most) {
-      refuse(&node, full,
-             "must be " + std::to_string(least) + " to " + std::to_string(most) + ", got " +
-                 std::to_string(value->get()));
-      return false;
-    }
-    out = static_cast<Number>(value->get());
-    return true;
-  }
-
-  void take_bool(const toml::table* table, const std::string& path, std::string_view key,
-                 bool& out) {
-    const toml::node* node = table == nullptr ? nullptr : table->get(key);
-    if (node == nullptr) return;
-    const auto* value = node->as_boolean();
-    if (value == nullptr) {
-      refuse(node, path + "." + std::string(key), wrong_type("true or false", *node));
-      return;
-    }
-    out = value->get();
-  }
-
-  static std::string wrong_type(const std::string& wanted, const toml::node& got) {
-    return "must be " + wanted + ", got " + type_name(got.type());
-  }
-
- private:
-  std::string file_;
-};
 
 bool is_interface_name(const std::string& name) {
   return !name.empty() && name.size() <= kInterfaceNameMax && name != "." && name != ".." &&
@@ -175,7 +48,7 @@ bool is_pci_address(const std::string& text) {
   return true;
 }
 
-void read_port(Reader& reader, const toml::table& table, const std::string& path,
+void read_port(TomlReader& reader, const toml::table& table, const std::string& path,
                PortConfig& port) {
   reader.only_keys(table, path, {"interface", "pci", "vdev", "tap"});
   const toml::node* interface = reader.take(&table, path, "interface", port.interface);
@@ -208,12 +81,12 @@ void read_port(Reader& reader, const toml::table& table, const std::string& path
   }
 }
 
-void read_ports(Reader& reader, const toml::table* dataplane, NodeConfig& config) {
+void read_ports(TomlReader& reader, const toml::table* dataplane, NodeConfig& config) {
   const std::string path = "dataplane.ports";
   const toml::node* node = dataplane == nullptr ? nullptr : dataplane->get("ports");
   const toml::array* ports = node == nullptr ? nullptr : node->as_array();
   if (node != nullptr && ports == nullptr) {
-    return reader.refuse(node, path, Reader::wrong_type("an array of tables", *node),
+    return reader.refuse(node, path, TomlReader::wrong_type("an array of tables", *node),
                          "write [[dataplane.ports]]");
   }
   if (ports == nullptr || ports->empty()) {
@@ -230,7 +103,7 @@ void read_ports(Reader& reader, const toml::table* dataplane, NodeConfig& config
     const toml::node& item = *ports->get(i);
     std::string item_path = path + "[" + std::to_string(i) + "]";
     if (!item.is_table()) {
-      return reader.refuse(&item, item_path, Reader::wrong_type("a table", item),
+      return reader.refuse(&item, item_path, TomlReader::wrong_type("a table", item),
                            "write [[dataplane.ports]]");
     }
     PortConfig port;
@@ -245,13 +118,13 @@ void read_ports(Reader& reader, const toml::table* dataplane, NodeConfig& config
   }
 }
 
-void read_cores(Reader& reader, const toml::table* dataplane, NodeConfig& config) {
+void read_cores(TomlReader& reader, const toml::table* dataplane, NodeConfig& config) {
   const toml::node* node = dataplane == nullptr ? nullptr : dataplane->get("cores");
   if (node == nullptr) return;
   const toml::array* cores = node->as_array();
   if (cores == nullptr) {
     return reader.refuse(node, "dataplane.cores",
-                         Reader::wrong_type("an array of integers", *node));
+                         TomlReader::wrong_type("an array of integers", *node));
   }
   std::set<unsigned> used;
   for (size_t i = 0; i < cores->size(); ++i) {
@@ -270,7 +143,7 @@ void read_cores(Reader& reader, const toml::table* dataplane, NodeConfig& config
   }
 }
 
-void read_source(Reader& reader, const toml::table* tunnel, std::string_view key, bool v4,
+void read_source(TomlReader& reader, const toml::table* tunnel, std::string_view key, bool v4,
                  std::optional<Address>& out) {
   std::string text;
   const toml::node* node = reader.take(tunnel, "tunnel", key, text);
@@ -283,7 +156,7 @@ void read_source(Reader& reader, const toml::table* tunnel, std::string_view key
   out = address;
 }
 
-void read_control(Reader& reader, const toml::table& root, NodeConfig& config) {
+void read_control(TomlReader& reader, const toml::table& root, NodeConfig& config) {
   const toml::table* control = reader.section(root, "control", {"socket", "mode", "group"});
   const toml::node* socket = reader.take(control, "control", "socket", config.control_socket);
   if (config.control_socket.empty()) config.control_socket = config.run_dir + "/control.sock";
@@ -308,7 +181,7 @@ void read_control(Reader& reader, const toml::table& root, NodeConfig& config) {
   reader.take(control, "control", "group", config.control_group);
 }
 
-void read_directory(Reader& reader, const toml::table* paths, std::string_view key,
+void read_directory(TomlReader& reader, const toml::table* paths, std::string_view key,
                     std::string& out) {
   static constexpr size_t kLongest = sizeof(sockaddr_un::sun_path) - sizeof "/dataplane.sock";
   const toml::node* node = reader.take(paths, "paths", key, out);
@@ -321,7 +194,7 @@ void read_directory(Reader& reader, const toml::table* paths, std::string_view k
   while (out.size() > 1 && out.back() == '/') out.pop_back();
 }
 
-void read_dataplane(Reader& reader, const toml::table& root, NodeConfig& config) {
+void read_dataplane(TomlReader& reader, const toml::table& root, NodeConfig& config) {
   const toml::table* dataplane =
       reader.section(root, "dataplane", {"workers", "cores", "hugepages", "memory_mb", "ports"});
   reader.take_number(dataplane, "dataplane", "workers", 1, GW_WORKERS_MAX, config.workers);
@@ -332,7 +205,7 @@ void read_dataplane(Reader& reader, const toml::table& root, NodeConfig& config)
   read_ports(reader, dataplane, config);
 }
 
-void read_routes(Reader& reader, const toml::table& root, NodeConfig& config) {
+void read_routes(TomlReader& reader, const toml::table& root, NodeConfig& config) {
   const toml::table* routes = reader.section(root, "routes", {"table", "rule_priority"});
   const toml::node* table = reader.take_number(
       routes, "routes", "table", 1, std::numeric_limits<uint32_t>::max(), config.route_table);
@@ -344,7 +217,7 @@ void read_routes(Reader& reader, const toml::table& root, NodeConfig& config) {
   reader.take_number(routes, "routes", "rule_priority", 1, kRulePriorityMax, config.rule_priority);
 }
 
-void read_log(Reader& reader, const toml::table& root, NodeConfig& config) {
+void read_log(TomlReader& reader, const toml::table& root, NodeConfig& config) {
   const toml::table* log = reader.section(root, "log", {"level"});
   const toml::node* level = reader.take(log, "log", "level", config.log_level);
   static constexpr std::string_view kLevels[] = {"trace", "debug", "info", "warn", "error"};
@@ -370,7 +243,7 @@ Result<NodeConfig> NodeConfig::parse(std::string_view toml, std::string_view fil
     return fail(std::string(file_name) + ":" + std::to_string(error.source().begin.line),
                 std::string(error.description()));
   }
-  Reader reader(file_name);
+  TomlReader reader(file_name);
   NodeConfig config;
   reader.only_keys(root, "", {"node", "dataplane", "tunnel", "control", "paths", "routes", "log"});
   reader.take(reader.section(root, "node", {"name"}), "node", "name", config.name);

@@ -9,9 +9,11 @@
 #include <rte_ethdev.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <vector>
 
@@ -63,6 +65,7 @@ Result<std::unique_ptr<Port>> Port::open(const PortConfig& config, unsigned inde
 
   if (!config.interface.empty()) {
     port->interface_ = config.interface;
+    port->refresh_mac();
     auto edge = Edge::find(config.interface);
     if (!edge) return tl::unexpected(edge.error());
     port->edge_ = std::move(*edge);
@@ -79,6 +82,7 @@ Result<std::unique_ptr<Port>> Port::open(const PortConfig& config, unsigned inde
   if (!kernel_path) return tl::unexpected(kernel_path.error());
   port->kernel_path_ = std::move(*kernel_path);
   port->interface_ = tap;
+  port->refresh_mac();
   return port;
 }
 
@@ -89,6 +93,7 @@ Result<void> Port::probe(const PortConfig& config, unsigned workers,
   if (!config.interface.empty()) {
     if (if_nametoindex(config.interface.c_str()) == 0)
       return fail("port " + config.interface, "no such interface", "ip link");
+    if (auto ok = claim(config.interface); !ok) return ok;
     if (auto ok = Edge::clear_stale(config.interface); !ok) return ok;
     name = "net_af_xdp_gw" + std::to_string(index_);
     devargs = name + ",iface=" + config.interface + ",xdp_prog=" + edge_object +
@@ -157,6 +162,33 @@ Result<void> Port::start(unsigned workers, rte_mempool* pool) {
   // Neighbour discovery comes by multicast; drivers without the notion have it on anyway.
   rte_eth_allmulticast_enable(id_);
   return {};
+}
+
+// A name that exists once per network namespace and goes with the process: a second dataplane would
+// otherwise take the interface's program for the left-over of a dead one.
+Result<void> Port::claim(const std::string& interface) {
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  const std::string text = "guideway-dataplane/" + interface;
+  std::memcpy(name.sun_path + 1, text.data(), text.size());
+  const auto bytes = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + text.size());
+  claim_.reset(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (claim_ && bind(claim_.get(), reinterpret_cast<sockaddr*>(&name), bytes) == 0) return {};
+  return fail("port " + interface,
+              errno == EADDRINUSE ? "another guideway-dataplane uses it" : std::strerror(errno));
+}
+
+void Port::refresh_mac() {
+  const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return;
+  ifreq request{};
+  std::strncpy(request.ifr_name, interface_.c_str(), IFNAMSIZ - 1);
+  uint64_t word = 0;
+  if (ioctl(fd, SIOCGIFHWADDR, &request) == 0) {
+    std::memcpy(&word, request.ifr_hwaddr.sa_data, sizeof(Mac));
+    mac_.store(word, std::memory_order_relaxed);
+  }
+  close(fd);
 }
 
 Port::~Port() {

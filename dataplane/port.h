@@ -6,7 +6,9 @@
 //   pci, vdev  DPDK owns the NIC; a TAP is its stand-in in the kernel (see kernel_path.h)
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <set>
@@ -14,6 +16,7 @@
 
 #include "bpf/edge.h"
 #include "controlplane/result.h"
+#include "controlplane/unique_fd.h"
 #include "dataplane/forward.h"
 #include "dataplane/kernel_path.h"
 #include "dataplane/node_config.h"
@@ -34,21 +37,32 @@ class Port {
 
   uint16_t id() const { return id_; }        // DPDK's port number
   uint16_t index() const { return index_; }  // the image's
-  PortKind kind() const { return kernel_path_ ? PortKind::owned : PortKind::shared; }
+  Ingress ingress() const {
+    const uint64_t word = mac_.load(std::memory_order_relaxed);
+    Ingress ingress{.kind = kernel_path_ ? PortKind::owned : PortKind::shared, .mac = {}};
+    std::memcpy(ingress.mac.data(), &word, ingress.mac.size());
+    return ingress;
+  }
   KernelPath* kernel() const { return kernel_path_.get(); }
   const std::string& interface() const { return interface_; }  // the kernel's name for it
+
+  // The kernel's interface may get another MAC at any time: main thread, now and then.
+  void refresh_mac();
 
   // Shared ports: steers exactly these VIPs to the dataplane. Owned ports get everything anyway.
   Result<void> set_vips(const std::set<Address>& vips);
 
  private:
   Port() = default;
+  Result<void> claim(const std::string& interface);
   Result<void> probe(const PortConfig& config, unsigned workers, const std::string& edge_object);
   Result<void> start(unsigned workers, rte_mempool* pool);
 
   uint16_t id_ = UINT16_MAX;
   uint16_t index_ = 0;
   std::string interface_;
+  UniqueFd claim_;
+  std::atomic<uint64_t> mac_{0};  // six bytes and two of zero
   std::optional<Edge> edge_;
   std::unique_ptr<KernelPath> kernel_path_;
 };

@@ -38,7 +38,8 @@ namespace guideway {
   X(kernel_full, "the queue to the kernel took no more packets")                                 \
   X(no_headroom, "no room in front of the packet for the outer header")                          \
   X(lost_in_restart, "in flight when a dataplane process ended")                                 \
-  X(bad_source, "a source address that no client can have: multicast, loopback, unspecified")
+  X(bad_source, "a source address that no client can have: multicast, loopback, unspecified")    \
+  X(other_mac, "for a VIP, but addressed to another station: a switch that floods")
 
 enum class Verdict : uint8_t {
 #define GW_VERDICT_ENUM(name, meaning) name,

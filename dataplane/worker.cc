@@ -85,7 +85,7 @@ unsigned Worker::poll(Port& port) {
     frames[i] = frame_of(packets[i]);
   }
   const auto now_ns = static_cast<uint64_t>(static_cast<double>(rte_rdtsc()) * ns_per_cycle_);
-  forwarder_.forward(current_, port.kind(), now_ns, frames);
+  forwarder_.forward(current_, port.ingress(), now_ns, frames);
   send(port, frames, packets);
   for (const Frame& frame : frames) counters_.finish(frame);
   return n;

@@ -103,7 +103,7 @@ backend_serves() { # ROLE
 }
 
 start_agent() { # ROLE: takes IPIP packets from the nodes
-  start_process "$1" agent "$build/controlplane/cli/guideway" agent run --interface eth0 \
+  start_process "$1" agent "$build/controlplane/cli/guideway" agent run --bpf-dir "$build/bpf" --interface eth0 \
     --allow 10.0.0.0/24 --allow fd00:0:0:1::/64
 }
 

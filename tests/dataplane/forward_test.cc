@@ -28,11 +28,16 @@ struct Buffer {
   Frame frame;
 };
 
+// The port's own MAC address: the one that test frames are sent to.
+Ingress at(PortKind kind) {
+  return {kind, {0x02, 0, 0, 0, 0, 0x11}};
+}
+
 Buffer forward(const Image* image, const Bytes& bytes, PortKind kind = PortKind::shared,
                uint16_t headroom = 128) {
   Buffer buffer(bytes, headroom);
   Forwarder forwarder;
-  forwarder.forward(image, kind, 1'000'000'000, {&buffer.frame, 1});
+  forwarder.forward(image, at(kind), 1'000'000'000, {&buffer.frame, 1});
   return buffer;
 }
 
@@ -143,6 +148,15 @@ TEST_P(ForwardTest, VerdictOfEachKindOfPacket) {
       "no_headroom");
 }
 
+TEST_P(ForwardTest, FramesForAnotherStationAreDropped) {
+  Bytes frame = frame_of(spec_for(GetParam()));
+  frame[5] = 0x12;
+  EXPECT_EQ(verdict(image_with().get(), frame), "other_mac");
+  EXPECT_EQ(verdict(image_with().get(), frame, PortKind::owned), "other_mac");
+  frame[0] = 0x01;  // multicast
+  EXPECT_EQ(verdict(image_with().get(), frame), "other_mac");
+}
+
 TEST_P(ForwardTest, HealthOnlyReordersTheHops) {
   const uint32_t slot = slot_of(GetParam(), RootSpec{});
   const uint32_t owner = slot % 3;
@@ -209,7 +223,7 @@ TEST_P(ForwardTest, EchoAnswersAreLimited) {
   std::array<unsigned, kVerdictCount> counts{};
   for (int i = 0; i < 1500; ++i) {
     Buffer buffer(in);
-    forwarder.forward(image.get(), PortKind::shared, 1'000'000'000, {&buffer.frame, 1});
+    forwarder.forward(image.get(), at(PortKind::shared), 1'000'000'000, {&buffer.frame, 1});
     ++counts[static_cast<unsigned>(buffer.frame.verdict)];
   }
   EXPECT_EQ(counts[static_cast<unsigned>(Verdict::echo_replied)], 1000u);
@@ -268,7 +282,7 @@ TEST_P(ForwardTest, TooBigIsNeverSaidAboutAnIcmpErrorAndLimited) {
   unsigned said = 0;
   for (int i = 0; i < 300; ++i) {
     Buffer buffer(frame_of(spec));
-    forwarder.forward(image.get(), PortKind::shared, 1'000'000'000, {&buffer.frame, 1});
+    forwarder.forward(image.get(), at(PortKind::shared), 1'000'000'000, {&buffer.frame, 1});
     said += buffer.frame.verdict == Verdict::too_big_replied;
     if (i >= 100) {
       EXPECT_EQ(verdict_name(buffer.frame.verdict), "too_big_unsaid");
@@ -348,11 +362,11 @@ TEST(Forward, ABurstEqualsItsFramesOneByOne) {
     for (const Bytes& in : inputs) {
       single.emplace_back(in);
       burst.emplace_back(in);
-      a.forward(image.get(), PortKind::owned, 5, {&single.back().frame, 1});
+      a.forward(image.get(), at(PortKind::owned), 5, {&single.back().frame, 1});
     }
     std::vector<Frame> frames;
     for (const Buffer& buffer : burst) frames.push_back(buffer.frame);
-    b.forward(image.get(), PortKind::owned, 5, frames);
+    b.forward(image.get(), at(PortKind::owned), 5, frames);
     for (size_t i = 0; i < frames.size(); ++i) {
       ASSERT_EQ(verdict_name(frames[i].verdict), verdict_name(single[i].frame.verdict)) << i;
       ASSERT_EQ(frames[i].backend, single[i].frame.backend);

@@ -38,7 +38,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       frame.bytes = static_cast<uint16_t>(size);
       frame.headroom = kHeadroom;
       Forwarder forwarder;
-      forwarder.forward(image.get(), kind, 1'000'000'000, {&frame, 1});
+      forwarder.forward(image.get(), {kind, {0x02, 0, 0, 0, 0, 0x11}}, 1'000'000'000, {&frame, 1});
       check(frame, buffer.get(), buffer.get() + kHeadroom + size);
     }
   }
