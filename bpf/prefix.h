@@ -20,6 +20,7 @@ struct Prefix {
   static Result<Prefix> parse(std::string_view text);
 
   std::string text() const;
+  // NOLINTNEXTLINE(modernize-use-nullptr): clang-tidy 14 misreads a defaulted <=>
   auto operator<=>(const Prefix&) const = default;
 };
 

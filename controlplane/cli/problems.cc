@@ -9,6 +9,12 @@ namespace {
 
 constexpr size_t kBackendsNamed = 8;  // of one pool and one state, before the rest is only counted
 
+// ": REASON", or nothing.
+std::string reason_of(const Json& object) {
+  std::string reason = text(object, "reason");
+  return reason.empty() ? "" : ": " + reason;
+}
+
 void dataplane_problems(const Json& status, std::vector<std::string>& out) {
   const Json& dataplane = field(status, "dataplane");
   std::string problem = text(dataplane, "problem");
@@ -33,18 +39,21 @@ void dataplane_problems(const Json& status, std::vector<std::string>& out) {
   }
   for (const Json& port : list(field(dataplane, "ports"), "ports")) {
     if (truth(port, "up")) continue;
-    std::string interface = text(port, "interface");
-    out.push_back("port " + interface + ": down -> ip link set dev " + interface + " up");
+    std::string name = text(port, "interface");
+    std::string line = "port " + name;
+    line += ": down -> ip link set dev " + name;
+    out.push_back(line += " up");
   }
 }
 
 void service_problems(const Json& status, std::vector<std::string>& out) {
   for (const char* wanted : {"down", "degraded"}) {
     for (const Json& service : list(field(status, "services"), "services")) {
-      std::string state = text(service, "state"), reason = text(service, "reason");
-      if (state != wanted) continue;
-      out.push_back("service " + text(service, "service") + ": " + state + ", pool " +
-                    text(service, "pool") + (reason.empty() ? "" : ": " + reason));
+      if (text(service, "state") != wanted) continue;
+      std::string line = "service " + text(service, "service");
+      line += std::string(": ") + wanted;
+      line += ", pool " + text(service, "pool");
+      out.push_back(line += reason_of(service));
     }
   }
 }
@@ -58,15 +67,19 @@ void pool_problems(const Json& pool, std::vector<std::string>& out) {
   }
   std::map<std::string, size_t> seen;
   for (const Json& backend : backends) {
-    std::string state = text(backend, "state"), reason = text(backend, "reason");
+    std::string state = text(backend, "state");
     if (state == "up" || state == "no_weight" || ++seen[state] > kBackendsNamed) continue;
-    out.push_back("pool " + name + ": backend " + text(backend, "address") + " " + state +
-                  (reason.empty() ? "" : ": " + reason));
+    std::string line = "pool " + name;
+    line += ": backend " + text(backend, "address");
+    line += " " + state;
+    out.push_back(line += reason_of(backend));
   }
   for (const auto& [state, count] : seen) {
     if (count <= kBackendsNamed) continue;
-    out.push_back("pool " + name + ": " + std::to_string(count - kBackendsNamed) + " more " +
-                  state + ", of " + counted(backends.size(), "backend"));
+    std::string line = "pool " + name;
+    line += ": " + std::to_string(count - kBackendsNamed);
+    line += " more " + state;
+    out.push_back(line += ", of " + counted(backends.size(), "backend"));
   }
 }
 

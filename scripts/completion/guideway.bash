@@ -95,7 +95,7 @@ _guideway() {
   COMPREPLY=()
   case $previous in
     --socket | --config | --bpf-dir) _guideway_files ;;
-    --interface) _guideway_offer "$(ls /sys/class/net 2>/dev/null | tr '\n' ' ')" ;;
+    --interface) _guideway_offer "$(cd /sys/class/net && echo *)" ;;
     --allow) ;;
     --pool) _guideway_offer "$(_guideway_values name pool list)" ;;
     --forwarding) _guideway_offer "l2 ipip" ;;

@@ -54,6 +54,7 @@ Outcome run(const std::vector<std::string>& arguments, const std::vector<std::st
     unsetenv("GUIDEWAY_SOCKET");
     for (const std::string& variable : environment) putenv(const_cast<char*>(variable.c_str()));
     std::vector<char*> argv;
+    argv.reserve(arguments.size() + 1);
     for (const std::string& argument : arguments)
       argv.push_back(const_cast<char*>(argument.c_str()));
     argv.push_back(nullptr);
