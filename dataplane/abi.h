@@ -209,7 +209,7 @@ GW_SIZE(gw_counters, 128);
 /* received == sum of verdict[] whenever no packet is in flight; what was in flight when a
  * dataplane died is counted as `lost_in_restart` by the next one. */
 struct gw_worker_counters {
-  uint64_t heartbeat; /* grows at least every millisecond while the worker lives */
+  uint64_t heartbeat; /* grows every few milliseconds while the worker lives */
   uint64_t received;  /* from NIC and TAP */
   uint64_t reserved[6];
   uint64_t verdict[64]; /* index: verdict.h */

@@ -10,7 +10,6 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -23,18 +22,39 @@ namespace {
 constexpr uint16_t kRxDescriptors = 2048;
 constexpr uint16_t kTxDescriptors = 2048;
 
+// Asks the kernel about an interface; false if there is no answer.
+bool ask(const std::string& interface, unsigned long what, ifreq& request) {
+  const UniqueFd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  std::strncpy(request.ifr_name, interface.c_str(), IFNAMSIZ - 1);
+  return fd && ioctl(fd.get(), what, &request) == 0;
+}
+
 // The kernel driver behind an interface; empty if it does not say.
 std::string driver_of(const std::string& interface) {
-  const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return {};
   ethtool_drvinfo info{};
   info.cmd = ETHTOOL_GDRVINFO;
   ifreq request{};
-  std::strncpy(request.ifr_name, interface.c_str(), IFNAMSIZ - 1);
   request.ifr_data = reinterpret_cast<char*>(&info);
-  const bool ok = ioctl(fd, SIOCETHTOOL, &request) == 0;
-  close(fd);
-  return ok ? info.driver : "";
+  return ask(interface, SIOCETHTOOL, request) ? info.driver : "";
+}
+
+// Queue pairs that DPDK's AF_XDP driver can use: the combined channels, or one.
+unsigned queues_of(const std::string& interface) {
+  ethtool_channels channels{};
+  channels.cmd = ETHTOOL_GCHANNELS;
+  ifreq request{};
+  request.ifr_data = reinterpret_cast<char*>(&channels);
+  return ask(interface, SIOCETHTOOL, request) ? std::max(1u, channels.combined_count) : 1;
+}
+
+Result<void> enough_queues(const std::string& port, unsigned queues, unsigned workers) {
+  if (queues >= workers) return {};
+  return fail("port " + port,
+              "has " + std::to_string(queues) + " queue pair(s), " + std::to_string(workers) +
+                  " workers need one each",
+              "set [dataplane] workers = " + std::to_string(queues) +
+                  ", or give it more queues: ethtool -L INTERFACE combined " +
+                  std::to_string(workers));
 }
 
 // Without preferred busy polling DPDK's AF_XDP driver waits up to a second inside its receive
@@ -93,6 +113,8 @@ Result<void> Port::probe(const PortConfig& config, unsigned workers,
   if (!config.interface.empty()) {
     if (if_nametoindex(config.interface.c_str()) == 0)
       return fail("port " + config.interface, "no such interface", "ip link");
+    if (auto ok = enough_queues(config.interface, queues_of(config.interface), workers); !ok)
+      return ok;
     if (auto ok = claim(config.interface); !ok) return ok;
     if (auto ok = Edge::clear_stale(config.interface); !ok) return ok;
     name = "net_af_xdp_gw" + std::to_string(index_);
@@ -128,12 +150,7 @@ Result<void> Port::start(unsigned workers, rte_mempool* pool) {
   rte_eth_dev_info info{};
   if (auto ok = check(rte_eth_dev_info_get(id_, &info), "cannot be examined"); !ok) return ok;
   const unsigned queues = std::min(info.max_rx_queues, info.max_tx_queues);
-  if (queues < workers)
-    return fail(field,
-                "has " + std::to_string(queues) + " queue pair(s), " + std::to_string(workers) +
-                    " workers need one each",
-                "set [dataplane] workers = " + std::to_string(queues) +
-                    ", or give the NIC more queues (ethtool -L)");
+  if (auto ok = enough_queues(name, queues, workers); !ok) return ok;
 
   rte_eth_conf conf{};
   if (workers > 1 && rss_types(info) != 0) {
@@ -179,16 +196,11 @@ Result<void> Port::claim(const std::string& interface) {
 }
 
 void Port::refresh_mac() {
-  const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return;
   ifreq request{};
-  std::strncpy(request.ifr_name, interface_.c_str(), IFNAMSIZ - 1);
+  if (!ask(interface_, SIOCGIFHWADDR, request)) return;
   uint64_t word = 0;
-  if (ioctl(fd, SIOCGIFHWADDR, &request) == 0) {
-    std::memcpy(&word, request.ifr_hwaddr.sa_data, sizeof(Mac));
-    mac_.store(word, std::memory_order_relaxed);
-  }
-  close(fd);
+  std::memcpy(&word, request.ifr_hwaddr.sa_data, sizeof(Mac));
+  mac_.store(word, std::memory_order_relaxed);
 }
 
 Port::~Port() {

@@ -14,10 +14,13 @@
 namespace guideway {
 namespace {
 
-// A worker without packets spins for a while (more usually come), then sleeps, longer each time.
+// A worker without packets spins for a while (more usually come), then sleeps, longer each time; after
+// about a second without any, longer still, but so that the first packet waits less than 1 ms.
 constexpr unsigned kSpinRounds = 256;
 constexpr unsigned kSleepFirstUs = 20;
 constexpr unsigned kSleepMostUs = 250;
+constexpr unsigned kRestedRounds = 4000;
+constexpr unsigned kSleepRestedUs = 800;
 
 Frame frame_of(rte_mbuf* packet) {
   Frame frame;
@@ -65,7 +68,9 @@ void Worker::run() {
 
 // Offline, so that a swap of images does not wait for a sleeper.
 void Worker::rest(unsigned idle_rounds) {
-  const unsigned us = std::min(kSleepMostUs, kSleepFirstUs * idle_rounds);
+  const unsigned us = idle_rounds > kRestedRounds
+                          ? kSleepRestedUs
+                          : std::min(kSleepMostUs, kSleepFirstUs * idle_rounds);
   const timespec pause{0, static_cast<long>(us) * 1000};
   rte_rcu_qsbr_thread_offline(qsbr_, index_);
   clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);
