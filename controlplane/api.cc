@@ -2,13 +2,11 @@
 #include "controlplane/api.h"
 
 #include <functional>
-#include <future>
-#include <initializer_list>
 #include <optional>
 #include <string_view>
 #include <utility>
-#include <vector>
 
+#include "controlplane/api_call.h"
 #include "controlplane/intent_change.h"
 #include "controlplane/intent_json.h"
 #include "controlplane/intent_rules.h"
@@ -17,14 +15,6 @@
 
 namespace guideway {
 namespace {
-
-HttpReply refusal(int status, const Error& error) {
-  return {status, Api::error_body(error)};
-}
-
-HttpReply invalid(const Error& error) {
-  return refusal(400, error);
-}
 
 HttpReply no_such_path(const std::string& path) {
   return refusal(404, Error{"", "there is nothing at " + path.substr(0, 100),
@@ -35,84 +25,9 @@ HttpReply wrong_method(const std::string& method, const char* allowed) {
   return refusal(405, Error{"", method + " is not possible here", allowed});
 }
 
-HttpReply ending() {
-  return refusal(503, Error{"", "the control plane is ending", ""});
-}
+}  // namespace
 
-int status_of(Refusal refusal) {
-  switch (refusal) {
-    case Refusal::not_found:
-      return 404;
-    case Refusal::conflict:
-      return 409;
-    case Refusal::invalid:
-      break;
-  }
-  return 400;
-}
-
-std::string text_or_null(const std::optional<std::string>& text) {
-  return text ? json_quoted(*text) : "null";
-}
-
-std::string write_differences(const std::vector<Difference>& items) {
-  std::string out = "[";
-  for (const Difference& item : items) {
-    if (out.size() > 1) out += ',';
-    out += std::string("{\"op\":\"") + op_name(item.op) + "\",\"what\":" + json_quoted(item.what) +
-           ",\"from\":" + text_or_null(item.from) + ",\"to\":" + text_or_null(item.to) + "}";
-  }
-  return out + "]";
-}
-
-// One request on its way.
-class Call {
- public:
-  Call(EventLoop& loop, Control& control, const HttpRequest& request,
-       std::chrono::milliseconds adoption_timeout)
-      : loop_(loop), control_(control), request_(request), adoption_timeout_(adoption_timeout) {}
-
-  HttpReply answer();
-
- private:
-  using Change = std::function<ChangeResult(const Intent&)>;
-  // What the loop did about a change.
-  struct Outcome {
-    std::optional<HttpReply> refused;
-    uint64_t revision = 0;
-    bool changed = false;
-    std::vector<Difference> differences;
-    Adoption adoption;
-    std::future<void> adopted;
-  };
-
-  HttpReply pools(std::string_view rest);
-  HttpReply one_pool(const std::string& name);
-  HttpReply one_backend(const std::string& pool, std::string_view text);
-  HttpReply one_service(const ServiceKey& key);
-  HttpReply whole_intent();
-  HttpReply explain();
-
-  std::optional<HttpReply> read_query(std::initializer_list<std::string_view> known);
-  std::string query(const std::string& name) const;
-  bool is_get() const { return request_.method == "GET" || request_.method == "HEAD"; }
-  bool wants(const char* method) const { return request_.method == method; }
-
-  HttpReply with_status(const std::function<HttpReply(const Status&)>& write);
-  HttpReply change(const std::string& what, const Change& apply, bool show_differences = false,
-                   bool dry_run = false);
-  Outcome change_in_loop(const std::string& what, const Change& apply, bool show_differences,
-                         bool dry_run);
-  std::optional<HttpReply> read_change_query(std::initializer_list<std::string_view> more = {});
-
-  EventLoop& loop_;
-  Control& control_;
-  const HttpRequest& request_;
-  std::chrono::milliseconds adoption_timeout_;
-  bool wait_ = false;
-};
-
-HttpReply Call::answer() {
+HttpReply ApiCall::answer() {
   const std::string& path = request_.path;
   static constexpr std::string_view kPools = "/v1/pools/";
   static constexpr std::string_view kServices = "/v1/services/";
@@ -159,7 +74,7 @@ HttpReply Call::answer() {
   return no_such_path(path);
 }
 
-HttpReply Call::pools(std::string_view rest) {
+HttpReply ApiCall::pools(std::string_view rest) {
   size_t slash = rest.find('/');
   const std::string name(rest.substr(0, slash));
   if (!is_pool_name(name)) {
@@ -173,7 +88,7 @@ HttpReply Call::pools(std::string_view rest) {
   return one_backend(name, rest.substr(slash + kBackends.size()));
 }
 
-HttpReply Call::one_pool(const std::string& name) {
+HttpReply ApiCall::one_pool(const std::string& name) {
   if (is_get()) {
     if (auto refused = read_query({})) return *refused;
     return with_status([&](const Status& all) {
@@ -198,7 +113,7 @@ HttpReply Call::one_pool(const std::string& name) {
   return wrong_method(request_.method, "GET, PUT or DELETE");
 }
 
-HttpReply Call::one_backend(const std::string& pool, std::string_view text) {
+HttpReply ApiCall::one_backend(const std::string& pool, std::string_view text) {
   std::optional<Address> address = Address::parse(text);
   if (!address) {
     return invalid(Error{json_path("pools." + pool + ".backends", text),
@@ -220,7 +135,7 @@ HttpReply Call::one_backend(const std::string& pool, std::string_view text) {
   return wrong_method(request_.method, "PUT or DELETE");
 }
 
-HttpReply Call::one_service(const ServiceKey& key) {
+HttpReply ApiCall::one_service(const ServiceKey& key) {
   if (is_get()) {
     if (auto refused = read_query({})) return *refused;
     return with_status([&](const Status& all) {
@@ -245,7 +160,7 @@ HttpReply Call::one_service(const ServiceKey& key) {
   return wrong_method(request_.method, "GET, PUT or DELETE");
 }
 
-HttpReply Call::whole_intent() {
+HttpReply ApiCall::whole_intent() {
   if (is_get()) {
     if (auto refused = read_query({})) return *refused;
     auto intent = loop_.call([&] { return control_.intent(); });
@@ -264,7 +179,7 @@ HttpReply Call::whole_intent() {
       dry_run == "1");
 }
 
-HttpReply Call::explain() {
+HttpReply ApiCall::explain() {
   if (!is_get()) return wrong_method(request_.method, "GET");
   if (auto refused = read_query({"client", "service"})) return *refused;
   auto client = Endpoint::parse(query("client"));
@@ -287,95 +202,11 @@ HttpReply Call::explain() {
   return {200, write_explanation(*found->explanation)};
 }
 
-// Each known parameter at most once, and no other.
-std::optional<HttpReply> Call::read_query(std::initializer_list<std::string_view> known) {
-  for (const auto& [name, value] : request_.query) {
-    bool is_known = false;
-    for (std::string_view one : known) is_known = is_known || one == name;
-    if (!is_known) return invalid(Error{json_path("", name), "unknown query parameter", ""});
-    if (request_.query.count(name) > 1) return invalid(Error{name, "is given twice", ""});
-  }
-  return {};
-}
-
-std::optional<HttpReply> Call::read_change_query(std::initializer_list<std::string_view> more) {
-  HttpRequest rest = {request_.method, request_.path, request_.query, {}, {}};
-  auto [begin, end] = request_.query.equal_range("wait");
-  if (begin != end) {
-    if (std::next(begin) != end) return invalid(Error{"wait", "is given twice", ""});
-    if (begin->second != "adopted") {
-      return invalid(Error{"wait", "must be adopted, got " + json_quoted(begin->second), ""});
-    }
-    wait_ = true;
-    rest.query.erase("wait");
-  }
-  return Call(loop_, control_, rest, adoption_timeout_).read_query(more);
-}
-
-std::string Call::query(const std::string& name) const {
-  auto found = request_.query.find(name);
-  return found == request_.query.end() ? "" : found->second;
-}
-
-HttpReply Call::with_status(const std::function<HttpReply(const Status&)>& write) {
-  auto status = loop_.call([&] { return control_.status(); });
-  return status ? write(*status) : ending();
-}
-
-Call::Outcome Call::change_in_loop(const std::string& what, const Change& apply,
-                                   bool show_differences, bool dry_run) {
-  Outcome out;
-  std::shared_ptr<const Intent> before = control_.intent();
-  ChangeResult after = apply(*before);
-  if (!after) {
-    out.refused = refusal(status_of(after.error().refusal), after.error().error);
-    return out;
-  }
-  if (show_differences) out.differences = differences(*before, *after);
-  bool differs = !(*after == *before);
-  if (differs && !dry_run) {
-    if (auto done = control_.commit(std::move(*after), request_.peer, what); !done) {
-      out.refused = refusal(500, done.error());
-      return out;
-    }
-    out.changed = true;
-  }
-  out.revision = control_.intent()->revision;
-  out.adoption = control_.adoption();
-  if (wait_ && !dry_run && out.adoption.revision < out.revision) {
-    out.adopted = control_.adopted(out.revision);
-  }
-  return out;
-}
-
-HttpReply Call::change(const std::string& what, const Change& apply, bool show_differences,
-                       bool dry_run) {
-  auto outcome = loop_.call([&] { return change_in_loop(what, apply, show_differences, dry_run); });
-  if (!outcome) return ending();
-  if (outcome->refused) return *outcome->refused;
-  if (outcome->adopted.valid()) {
-    outcome->adopted.wait_for(adoption_timeout_);
-    auto adoption = loop_.call([&] { return control_.adoption(); });
-    if (adoption) outcome->adoption = *adoption;
-  }
-  std::string body =
-      "{\"revision\":" + std::to_string(outcome->revision) +
-      ",\"changed\":" + (outcome->changed ? "true" : "false") + ",\"adopted\":" +
-      (outcome->adoption.revision >= outcome->revision && outcome->adoption.generation != 0
-           ? "true"
-           : "false") +
-      ",\"generation\":" + std::to_string(outcome->adoption.generation);
-  if (show_differences) body += ",\"differences\":" + write_differences(outcome->differences);
-  return {200, body + "}"};
-}
-
-}  // namespace
-
 Api::Api(EventLoop& loop, Control& control, std::chrono::milliseconds adoption_timeout)
     : loop_(loop), control_(control), adoption_timeout_(adoption_timeout) {}
 
 HttpReply Api::handle(const HttpRequest& request) {
-  HttpReply reply = Call(loop_, control_, request, adoption_timeout_).answer();
+  HttpReply reply = ApiCall(loop_, control_, request, adoption_timeout_).answer();
   if (reply.type == HttpReply{}.type) reply.body += '\n';
   return reply;
 }

@@ -50,8 +50,8 @@ class CounterBook {
   // and free. Call it for each ACK and for the generation of HELLO.
   void adopted(uint64_t generation, const Counters& counters);
 
-  // The highest generation claimed that the book remembers (it is saved with changes of names only);
-  // the next must be above it, above HELLO's and above Counters::generation().
+  // The highest generation claimed that the book remembers (it is saved with changes of names
+  // only); the next must be above it, above HELLO's and above Counters::generation().
   uint64_t last_generation() const { return last_generation_; }
 
  private:

@@ -204,7 +204,7 @@ void Delivery::on_next_hops(const std::vector<Address>& changed) {
                    state.hop->interface, mac_text(state.hop->mac),
                    state.hop->gateway ? state.hop->gateway->text() : "none");
     } else {
-      spdlog::warn("next hop backend={} lost: {}", address.text(), state.reason);
+      spdlog::warn("next hop backend={} none: {}", address.text(), state.reason);
     }
   }
   if (changed.size() > kNextHopLinesMax) {
@@ -222,7 +222,7 @@ void Delivery::on_connected(const DataplaneInfo& info, UniqueFd fd) {
     counters_ = std::move(*counters);
     book_.adopted(info.generation, *counters_);
   } else {
-    spdlog::error("counters: {}", counters.error().text());
+    spdlog::error("{}", counters.error().text());
   }
   heartbeats_ = {};
   in_flight_ = 0;

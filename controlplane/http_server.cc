@@ -56,22 +56,24 @@ class Stream : public httplib::Stream {
   std::string peer_;
 };
 
+// Set in the accepting thread, while it turns a client away.
+thread_local bool overloaded = false;
+
 // httplib owns and deletes its queue; the pool is ours.
 class Queue : public httplib::TaskQueue {
  public:
-  Queue(TaskPool& pool, bool& overloaded) : pool_(pool), overloaded_(overloaded) {}
+  explicit Queue(TaskPool& pool) : pool_(pool) {}
   void enqueue(std::function<void()> task) override {
     if (pool_.submit(task)) return;
     // Run here, in the accepting thread, it only says that there are too many.
-    overloaded_ = true;
+    overloaded = true;
     task();
-    overloaded_ = false;
+    overloaded = false;
   }
   void shutdown() override { pool_.shutdown(); }
 
  private:
   TaskPool& pool_;
-  bool& overloaded_;
 };
 
 }  // namespace
@@ -85,7 +87,7 @@ class HttpServer::Impl : public httplib::Server {
         pool_(config.threads_max, config.waiting_max) {
     set_payload_max_length(config_.body_max);
     set_keep_alive_timeout(config_.idle_timeout.count() / 1000);
-    new_task_queue = [this] { return new Queue(pool_, overloaded_); };
+    new_task_queue = [this] { return new Queue(pool_); };
     set_pre_routing_handler([this](const httplib::Request& request, httplib::Response& response) {
       return before_routing(request, response);
     });
@@ -224,7 +226,7 @@ class HttpServer::Impl : public httplib::Server {
   }
 
   bool process_and_close_socket(int fd) override {
-    if (overloaded_ && std::this_thread::get_id() == acceptor_.get_id()) {
+    if (overloaded) {
       const std::string reply = raw_reply(503);
       send(fd, reply.data(), reply.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
       ::close(fd);
@@ -288,7 +290,6 @@ class HttpServer::Impl : public httplib::Server {
   const HttpServer::Handler handler_;
   const ErrorBody error_body_;
   TaskPool pool_;
-  bool overloaded_ = false;  // the accepting thread's own
   std::atomic<bool> stopping_{false};
   std::thread acceptor_;
   std::mutex mutex_;  // guards what follows

@@ -207,6 +207,11 @@ Result<WantedIntent> read_wanted_intent(std::string_view body) {
   if (auto known = only_fields(*root, "", {"revision", "pools", "services"}); !known) {
     return tl::unexpected(known.error());
   }
+  // What is absent goes: an empty body would take everything away, by a slip.
+  if (!root->contains("pools") && !root->contains("services")) {
+    return fail("body", "has neither pools nor services",
+                "to remove everything say so: {\"pools\":{},\"services\":{}}");
+  }
   return read_document(*root);
 }
 

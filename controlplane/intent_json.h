@@ -14,7 +14,7 @@
 
 namespace guideway {
 
-// Bodies. An empty body is `{}`.
+// Bodies. An empty body is `{}`; an intent must have pools or services (or both).
 Result<WantedIntent> read_wanted_intent(std::string_view body);
 Result<WantedPool> read_wanted_pool(std::string_view body, const std::string& name);
 Result<std::optional<uint32_t>> read_wanted_backend(std::string_view body, const std::string& pool,

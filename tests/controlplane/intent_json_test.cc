@@ -108,7 +108,13 @@ TEST(IntentJson, BadDocuments) {
            "services.203.0.113.10:443/tcp: must be an object, got a string"},
           {R"({"services":{"[2001:db8::10]:1/tcp":{"pool":"a"},"[2001:DB8::10]:1/tcp":{"pool":"b"}}})",
            "services.[2001:db8::10]:1/tcp: is given twice: it is [2001:db8::10]:1/tcp"},
-          {R"({"revision":-1})", "revision: must be 0 to 18446744073709551615, got -1"},
+          {"",
+           "body: has neither pools nor services (to remove everything say so: "
+           "{\"pools\":{},\"services\":{}})"},
+          {R"({"revision":1})",
+           "body: has neither pools nor services (to remove everything say so: "
+           "{\"pools\":{},\"services\":{}})"},
+          {R"({"revision":-1,"pools":{}})", "revision: must be 0 to 18446744073709551615, got -1"},
           {"{\"a\xff\":1}",
            "body: is not JSON: parse error at line 1, column 4: syntax error while parsing object "
            "key - invalid string: ill-formed UTF-8 byte; last read: '\"a\xff'; expected string "

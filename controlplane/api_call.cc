@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the requests of api.cc have in common: queries, the status, and changes.
+#include "controlplane/api_call.h"
+
+#include <iterator>
+#include <memory>
+#include <utility>
+
+#include "controlplane/json_text.h"
+
+namespace guideway {
+namespace {
+
+int status_of(Refusal refusal) {
+  switch (refusal) {
+    case Refusal::not_found:
+      return 404;
+    case Refusal::conflict:
+      return 409;
+    case Refusal::invalid:
+      break;
+  }
+  return 400;
+}
+
+std::string text_or_null(const std::optional<std::string>& text) {
+  return text ? json_quoted(*text) : "null";
+}
+
+std::string write_differences(const std::vector<Difference>& items) {
+  std::string out = "[";
+  for (const Difference& item : items) {
+    if (out.size() > 1) out += ',';
+    out += std::string("{\"op\":\"") + op_name(item.op) + "\",\"what\":" + json_quoted(item.what) +
+           ",\"from\":" + text_or_null(item.from) + ",\"to\":" + text_or_null(item.to) + "}";
+  }
+  return out + "]";
+}
+
+}  // namespace
+
+// Each known parameter at most once, and no other.
+std::optional<HttpReply> ApiCall::read_query(std::initializer_list<std::string_view> known) {
+  for (const auto& [name, value] : request_.query) {
+    bool is_known = false;
+    for (std::string_view one : known) is_known = is_known || one == name;
+    if (!is_known) return invalid(Error{json_path("", name), "unknown query parameter", ""});
+    if (request_.query.count(name) > 1) return invalid(Error{name, "is given twice", ""});
+  }
+  return {};
+}
+
+std::optional<HttpReply> ApiCall::read_change_query(std::initializer_list<std::string_view> more) {
+  HttpRequest rest = {request_.method, request_.path, request_.query, {}, {}};
+  auto [begin, end] = request_.query.equal_range("wait");
+  if (begin != end) {
+    if (std::next(begin) != end) return invalid(Error{"wait", "is given twice", ""});
+    if (begin->second != "adopted") {
+      return invalid(Error{"wait", "must be adopted, got " + json_quoted(begin->second), ""});
+    }
+    wait_ = true;
+    rest.query.erase("wait");
+  }
+  return ApiCall(loop_, control_, rest, adoption_timeout_).read_query(more);
+}
+
+std::string ApiCall::query(const std::string& name) const {
+  auto found = request_.query.find(name);
+  return found == request_.query.end() ? "" : found->second;
+}
+
+HttpReply ApiCall::with_status(const std::function<HttpReply(const Status&)>& write) {
+  auto status = loop_.call([&] { return control_.status(); });
+  return status ? write(*status) : ending();
+}
+
+ApiCall::Outcome ApiCall::change_in_loop(const std::string& what, const Change& apply,
+                                         bool show_differences, bool dry_run) {
+  Outcome out;
+  std::shared_ptr<const Intent> before = control_.intent();
+  ChangeResult after = apply(*before);
+  if (!after) {
+    out.refused = refusal(status_of(after.error().refusal), after.error().error);
+    return out;
+  }
+  if (show_differences) out.differences = differences(*before, *after);
+  bool differs = !(*after == *before);
+  if (differs && !dry_run) {
+    if (auto done = control_.commit(std::move(*after), request_.peer, what); !done) {
+      out.refused = refusal(500, done.error());
+      return out;
+    }
+    out.changed = true;
+  }
+  out.revision = control_.intent()->revision;
+  out.adoption = control_.adoption();
+  if (wait_ && !dry_run && out.adoption.revision < out.revision) {
+    out.adopted = control_.adopted(out.revision);
+  }
+  return out;
+}
+
+HttpReply ApiCall::change(const std::string& what, const Change& apply, bool show_differences,
+                          bool dry_run) {
+  auto outcome = loop_.call([&] { return change_in_loop(what, apply, show_differences, dry_run); });
+  if (!outcome) return ending();
+  if (outcome->refused) return *outcome->refused;
+  if (outcome->adopted.valid()) {
+    outcome->adopted.wait_for(adoption_timeout_);
+    auto adoption = loop_.call([&] { return control_.adoption(); });
+    if (adoption) outcome->adoption = *adoption;
+  }
+  std::string body =
+      "{\"revision\":" + std::to_string(outcome->revision) +
+      ",\"changed\":" + (outcome->changed ? "true" : "false") + ",\"adopted\":" +
+      (outcome->adoption.revision >= outcome->revision && outcome->adoption.generation != 0
+           ? "true"
+           : "false") +
+      ",\"generation\":" + std::to_string(outcome->adoption.generation);
+  if (show_differences) body += ",\"differences\":" + write_differences(outcome->differences);
+  return {200, body + "}"};
+}
+
+}  // namespace guideway
