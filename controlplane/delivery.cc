@@ -265,7 +265,8 @@ void Delivery::look_at_heartbeats() {
   bool now_alive = false;
   if (counters_ != nullptr) {
     Heartbeats now = counters_->heartbeats();
-    now_alive = guideway::alive(heartbeats_, now);
+    // A dataplane that has just connected gets until the next look.
+    now_alive = heartbeats_.workers.empty() ? alive_ : guideway::alive(heartbeats_, now);
     heartbeats_ = std::move(now);
   }
   if (now_alive != alive_) {

@@ -2,11 +2,15 @@
 #include "controlplane/http_server.h"
 
 #include <httplib.h>
+#include <spdlog/spdlog.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
+#include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -121,6 +125,12 @@ class HttpServer::Impl : public httplib::Server {
     svr_sock_ = fd->release();
     acceptor_ = std::thread([this] {
       listen_after_bind();
+      // httplib gives the socket up on an error that it does not know (ENFILE). A control plane
+      // that nobody can talk to is of no use: better a new one.
+      if (!stopping_) {
+        spdlog::critical("the control socket is lost: {}; stopping", std::strerror(errno));
+        ::kill(::getpid(), SIGTERM);
+      }
       std::lock_guard lock(mutex_);
       ended_ = true;
     });
