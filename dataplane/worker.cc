@@ -14,8 +14,9 @@
 namespace guideway {
 namespace {
 
-// A worker without packets spins for a while (more usually come), then sleeps, longer each time; after
-// about a second without any, longer still, but so that the first packet waits less than 1 ms.
+// A worker without packets spins for a while (more usually come), then sleeps, longer each time;
+// after about a second without any, longer still, but so that the first packet waits less than 1
+// ms.
 constexpr unsigned kSpinRounds = 256;
 constexpr unsigned kSleepFirstUs = 20;
 constexpr unsigned kSleepMostUs = 250;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes as a frame: parsed, forwarded over both outer families and both kinds of port. Nothing may
-// read or write outside the buffer (the sanitizer watches), and what leaves must be consistent.
+// Any bytes as a frame: parsed, forwarded over both outer families and both kinds of port. Nothing
+// may read or write outside the buffer (the sanitizer watches), and what leaves must be consistent.
 #include <cstdlib>
 #include <cstring>
 

@@ -40,7 +40,8 @@ void forward_with(const Image& image) {
     frame.bytes = static_cast<uint16_t>(packet.size() - 128);
     frame.headroom = 128;
     Forwarder forwarder;
-    forwarder.forward(&image, {PortKind::shared, {0x02, 0, 0, 0, 0, 0x11}}, 1'000'000'000, {&frame, 1});
+    forwarder.forward(&image, {PortKind::shared, {0x02, 0, 0, 0, 0, 0x11}}, 1'000'000'000,
+                      {&frame, 1});
   }
 }
 
