@@ -117,6 +117,7 @@ Result<void> DataplaneDaemon::lock_run_dir() {
 Result<void> DataplaneDaemon::start_eal() {
   std::vector<std::string> arguments = eal_arguments(config_);
   std::vector<char*> argv;
+  argv.reserve(arguments.size());
   for (std::string& argument : arguments) argv.push_back(argument.data());
   if (rte_eal_init(static_cast<int>(argv.size()), argv.data()) < 0)
     return fail("DPDK", std::string("start failed: ") + rte_strerror(rte_errno),
