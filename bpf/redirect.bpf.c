@@ -47,12 +47,13 @@ struct {
 #define ECN_NOT_CAPABLE 0
 #define ECN_CONGESTED 3
 
-// RFC 8200 section 4.5.
-struct fragment_header {
+#define EXTENSION_HEADERS_MAX 8
+
+// RFC 8200 sections 4.3 to 4.6: hop-by-hop, routing, fragment, destination options.
+struct extension_header {
   __u8 next_header;
-  __u8 reserved;
-  __be16 offset;
-  __be32 id;
+  __u8 extra_units;  // of 8 bytes, the first not counted; nothing in a fragment header
+  __u8 rest[6];
 };
 
 struct outer {
@@ -68,6 +69,11 @@ struct outer {
 
 GW_INLINE int is_tunnel(__u8 protocol) {
   return protocol == IPPROTO_IPIP || protocol == IPPROTO_IPV6;
+}
+
+GW_INLINE int is_extension(__u8 protocol) {
+  return protocol == IPPROTO_HOPOPTS || protocol == IPPROTO_ROUTING ||
+         protocol == IPPROTO_FRAGMENT || protocol == IPPROTO_DSTOPTS;
 }
 
 GW_INLINE __u32 fold(__u32 sum) {
@@ -107,15 +113,24 @@ GW_INLINE int parse_outer_v6(struct xdp_md* ctx, struct ipv6hdr* ip, struct oute
   void* end = (void*)(long)ctx->data_end;
   if ((void*)(ip + 1) > end || ip->version != 6) return 0;
 
-  // Of the extension headers only the fragment's is known: the rest is not how Guideway sends.
+  // Guideway sends no extension headers, but a kernel tunnel device behind us would take a tunnel
+  // packet that hides behind some: those are found, too, and dropped.
   __u8 protocol = ip->nexthdr;
-  struct fragment_header* fragment = (void*)(ip + 1);
-  outer->fragment = protocol == IPPROTO_FRAGMENT;
-  if (outer->fragment) {
-    if ((void*)(fragment + 1) > end) return 0;
-    protocol = fragment->next_header;
+  void* at = ip + 1;
+  int extended = 0;
+  for (int i = 0; i < EXTENSION_HEADERS_MAX && is_extension(protocol); ++i) {
+    struct extension_header* header = at;
+    if ((void*)(header + 1) > end) return 0;
+    if (protocol == IPPROTO_FRAGMENT) {
+      outer->fragment = 1;
+      at += sizeof(*header);
+    } else {
+      extended = 1;
+      at += (header->extra_units + 1) * 8;
+    }
+    protocol = header->next_header;
   }
-  if (!is_tunnel(protocol)) return 0;
+  if (!is_tunnel(protocol) && !is_extension(protocol)) return 0;
 
   outer->source = key_from_v6(&ip->saddr);
   outer->destination = key_from_v6(&ip->daddr);
@@ -123,7 +138,7 @@ GW_INLINE int parse_outer_v6(struct xdp_md* ctx, struct ipv6hdr* ip, struct oute
   outer->payload_bytes = bpf_ntohs(ip->payload_len);
   outer->inner_protocol = protocol;
   outer->ecn = (ip->flow_lbl[0] >> 4) & ECN_MASK;
-  outer->malformed = sizeof(*ip) + outer->payload_bytes + ETH_HLEN > bpf_xdp_get_buff_len(ctx) ||
+  outer->malformed = extended || sizeof(*ip) + outer->payload_bytes + ETH_HLEN > bpf_xdp_get_buff_len(ctx) ||
                      is_v4_key(&outer->source) || is_v4_key(&outer->destination);
   return 1;
 }

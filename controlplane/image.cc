@@ -18,6 +18,8 @@ namespace guideway {
 namespace {
 
 constexpr uint8_t kOuterTtl = 64;
+// No client sends less than this on being told so: Linux stops at 552 (net.ipv4.route.min_pmtu).
+constexpr size_t kInnerBytesLeast = 576;
 constexpr unsigned kTableHops = 2;  // owner, stand-in
 
 // The last step for the bytes of a root or table: all else must be in place.
@@ -115,6 +117,9 @@ class RootWriter {
       return fail("pools", "more than " + std::to_string(GW_POOLS_MAX));
     if (node_.ports.size() > GW_PORTS_MAX)
       return fail("ports", "more than " + std::to_string(GW_PORTS_MAX));
+    for (size_t i = 0; i < node_.ports.size(); ++i) {
+      node_.ports[i].copy(root_.port[i].interface, sizeof root_.port[i].interface - 1);
+    }
     root_.services = static_cast<uint32_t>(intent_.services.size());
     root_.pools = static_cast<uint32_t>(intent_.pools.size());
     size_t backends = 0;
@@ -175,8 +180,8 @@ class RootWriter {
     out.port = static_cast<uint16_t>(port - node_.ports.begin());
     out.outer_bytes = write_outer(out.outer, forwarding, address, *state.hop);
     const uint32_t tunnel_bytes = out.outer_bytes - uint32_t{sizeof(EthernetHeader)};
-    // An IP packet is at most 65535 bytes; the loopback's MTU is more.
-    const uint32_t mtu = std::min<uint32_t>(state.hop->mtu, UINT16_MAX);
+    // A frame is at most 65535 bytes; the loopback's MTU is more.
+    const uint32_t mtu = std::min<uint32_t>(state.hop->mtu, UINT16_MAX - GW_OUTER_MAX);
     out.inner_bytes_max = mtu > tunnel_bytes ? mtu - tunnel_bytes : 0;
   }
 
@@ -318,6 +323,11 @@ std::string next_hop_problem(Forwarding forwarding, const Address& backend,
   if (!state.hop->source)
     return "no source address for the tunnel to " + backend.text() + "; set [tunnel] source" +
            (backend.is_v4() ? "4" : "6");
+  const size_t outer = backend.is_v4() ? sizeof(Ipv4Header) : sizeof(Ipv6Header);
+  if (state.hop->mtu < kInnerBytesLeast + outer)
+    return "MTU " + std::to_string(state.hop->mtu) + " of " + state.hop->interface +
+           " leaves too little for packets in the tunnel to " + backend.text() + "; " +
+           std::to_string(kInnerBytesLeast + outer) + " is the least";
   return {};
 }
 

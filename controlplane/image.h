@@ -114,7 +114,8 @@ class SealedImage {
 
 // Why packets of such a pool cannot go this way; empty: they can. The reason of `state` itself if
 // it has no next hop; else what only the forwarding method rules out (l2: a gateway in between;
-// ipip: no source address for the tunnel). What explain and status show, and build() goes by.
+// ipip: no source address for the tunnel, or an MTU that leaves too little for the packet inside).
+// What explain and status show, and build() goes by.
 std::string next_hop_problem(Forwarding forwarding, const Address& backend,
                              const NextHopState& state);
 

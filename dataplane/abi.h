@@ -54,6 +54,12 @@
 
 /* ---------------------------------------------------------------- forwarding image */
 
+struct gw_port_info {
+  char interface[16]; /* the kernel's interface whose routes and neighbours lead here (for a
+                         pci or vdev port: its TAP); NUL-terminated */
+};
+GW_SIZE(gw_port_info, 16);
+
 struct gw_image_header {
   uint64_t magic;
   uint32_t layout;   /* GW_LAYOUT */
@@ -133,8 +139,9 @@ struct gw_root {
   uint32_t ports; /* how many egress ports the image assumes; each gw_backend.port is below */
   uint64_t services_offset, pools_offset, backends_offset; /* 64-byte aligned */
   uint8_t reserved[32];                                    /* 0 */
+  struct gw_port_info port[16]; /* of gw_backend.port: the dataplane's must be the same */
 };
-GW_SIZE(gw_root, 128);
+GW_SIZE(gw_root, 128 + 256);
 GW_AT(gw_root, services, 56);
 GW_AT(gw_root, services_offset, 72);
 
@@ -144,22 +151,16 @@ GW_AT(gw_root, services_offset, 72);
  * new connection replaces the old). Every datagram is one gw_message, with at most one
  * descriptor (SCM_RIGHTS):
  *
- *   dataplane -> control   HELLO   once after accept; descriptor: the counters, read-only
- *   control -> dataplane   TABLE   digest; descriptor: the table. Sent before the root that needs
- * it control -> dataplane   ROOT    generation; descriptor: the root dataplane -> control   ACK for
- * each ROOT: generation, status, text when refused. When it is ADOPTED every worker has left the
- * image before
+ * - HELLO, from the dataplane, once after accept; descriptor: the counters, read-only.
+ * - TABLE, to the dataplane: digest; descriptor: the table. Sent before the root that needs it.
+ * - ROOT, to the dataplane: generation; descriptor: the root.
+ * - ACK, from the dataplane, for each ROOT: generation, status, and text when refused. When it is
+ *   ADOPTED every worker has left the image before.
  *
  * The dataplane keeps exactly the tables of the root it runs and those sent since.
  */
 enum gw_message_type { GW_HELLO = 1, GW_TABLE = 2, GW_ROOT = 3, GW_ACK = 4 };
 enum gw_ack_status { GW_ADOPTED = 0, GW_REFUSED = 1 };
-
-struct gw_port_info {
-  char interface[16]; /* the kernel's interface whose routes and neighbours lead here (for a
-                         pci or vdev port: its TAP); NUL-terminated */
-};
-GW_SIZE(gw_port_info, 16);
 
 struct gw_message {
   uint32_t magic;                        /* GW_MAGIC_MESSAGE */

@@ -19,6 +19,7 @@ struct Received {
   ssize_t bytes = 0;
   gw_message message{};
   UniqueFd fd;
+  bool whole = true;  // neither cut nor with more than one descriptor
 };
 
 Received receive(int socket) {
@@ -34,9 +35,11 @@ Received receive(int socket) {
     received.bytes = recvmsg(socket, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   } while (received.bytes < 0 && errno == EINTR);
   if (received.bytes < 0) return received;
+  if (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) received.whole = false;
   for (cmsghdr* c = CMSG_FIRSTHDR(&header); c; c = CMSG_NXTHDR(&header, c)) {
     if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
     const size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    if (count > 1) received.whole = false;
     for (size_t i = 0; i < count; ++i) {
       int fd;
       std::memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
@@ -91,7 +94,8 @@ void ControlServer::handle_peer() {
     peer_.reset();
     return;
   }
-  if (received.bytes != sizeof(gw_message) || received.message.magic != GW_MAGIC_MESSAGE) {
+  if (!received.whole || received.bytes != sizeof(gw_message) ||
+      received.message.magic != GW_MAGIC_MESSAGE) {
     spdlog::warn("control plane: not a message of ours ({} bytes); disconnected", received.bytes);
     peer_.reset();
     return;

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -24,6 +25,27 @@ constexpr uint64_t kBackendsOffset =
     align_page(kServicesOffset + sizeof(gw_traffic) * GW_SERVICES_MAX * GW_WORKERS_MAX);
 constexpr uint64_t kBytes =
     align_page(kBackendsOffset + sizeof(gw_traffic) * GW_BACKENDS_MAX * GW_WORKERS_MAX);
+
+struct Part {
+  uint64_t offset;
+  uint64_t bytes;
+};
+
+// What `workers` write to.
+std::array<Part, 3> parts_of(uint32_t workers) {
+  return {{{0, kServicesOffset},
+           {kServicesOffset, sizeof(gw_traffic) * GW_SERVICES_MAX * workers},
+           {kBackendsOffset, sizeof(gw_traffic) * GW_BACKENDS_MAX * workers}}};
+}
+
+Result<void> take_room(int fd, uint32_t workers) {
+  for (const Part& part : parts_of(workers)) {
+    const int error =
+        posix_fallocate(fd, static_cast<off_t>(part.offset), static_cast<off_t>(part.bytes));
+    if (error != 0) return fail("", std::string("no room for counters: ") + std::strerror(error));
+  }
+  return {};
+}
 
 gw_counters fresh_head() {
   gw_counters head{};
@@ -82,10 +104,14 @@ Result<CountersRegion> CountersRegion::open(const std::string& path, uint32_t wo
   if (fd < 0) return fail(path, std::string("cannot be created: ") + std::strerror(errno));
 
   CountersRegion region;
-  void* at = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  auto room = take_room(fd, workers);
+  void* at = room ? mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
+  if (room && at == MAP_FAILED)
+    room = fail("", std::string("cannot be mapped: ") + std::strerror(errno));
   close(fd);
-  if (at == MAP_FAILED) return fail(path, std::string("cannot be mapped: ") + std::strerror(errno));
+  if (!room) return fail(path, room.error().message);
   region.base_ = static_cast<uint8_t*>(at);
+  region.touch(workers);
   region.read_only_fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   if (region.read_only_fd_ < 0)
     return fail(path, std::string("cannot be opened: ") + std::strerror(errno));
@@ -100,6 +126,16 @@ CountersRegion::CountersRegion(CountersRegion&& other) noexcept
 CountersRegion::~CountersRegion() {
   if (base_) munmap(base_, kBytes);
   if (read_only_fd_ >= 0) close(read_only_fd_);
+}
+
+// The first touch of a page is a page fault: better now than with a packet in hand.
+void CountersRegion::touch(uint32_t workers) {
+  for (const Part& part : parts_of(workers)) {
+    for (uint64_t at = part.offset; at < part.offset + part.bytes; at += 4096) {
+      auto* byte = reinterpret_cast<volatile uint8_t*>(base_ + at);
+      *byte = *byte;
+    }
+  }
 }
 
 void CountersRegion::start_epoch(uint32_t workers) {

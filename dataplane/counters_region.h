@@ -40,7 +40,9 @@ class CountersRegion {
  public:
   // Opens or creates the file at `path`. One that an earlier dataplane left goes on with epoch + 1,
   // and packets that it had received and not judged become `lost_in_restart`. One of another
-  // layout, or damaged, is replaced. The caller makes sure that it is the only writer.
+  // layout, or damaged, is replaced. The caller makes sure that it is the only writer. The room
+  // that `workers` write to is taken at once (640 KiB each), so that a full file system is an error
+  // here and not a fault on the packet path.
   static Result<CountersRegion> open(const std::string& path, uint32_t workers);
 
   CountersRegion(CountersRegion&& other) noexcept;
@@ -54,6 +56,7 @@ class CountersRegion {
 
  private:
   CountersRegion() = default;
+  void touch(uint32_t workers);
   void start_epoch(uint32_t workers);
 
   uint8_t* base_ = nullptr;

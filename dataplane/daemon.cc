@@ -9,6 +9,7 @@
 #include <rte_lcore.h>
 #include <rte_malloc.h>
 #include <rte_mbuf.h>
+#include <sched.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <sys/file.h>
@@ -23,6 +24,7 @@
 #include <set>
 
 #include "dataplane/encap.h"
+#include "dataplane/packet_pool.h"
 
 namespace guideway {
 namespace {
@@ -30,21 +32,30 @@ namespace {
 // Per worker and port: the receive and transmit rings twice over (AF_XDP's fill and completion
 // rings hold buffers as well), and some on the way.
 constexpr unsigned kBuffersPerQueue = 3 * 4096;
-constexpr unsigned kBufferCache = 256;
 
 // How often the main thread looks at what may change without a word.
 constexpr int kHousekeepingMs = 500;
 
 static_assert(RTE_PKTMBUF_HEADROOM >= kEncapHeadroom, "an outer header fits every packet");
 
-std::string all_cores() {
-  return "0-" + std::to_string(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)) - 1);
+// "0,1,4": what this process may run on. DPDK refuses to start with a core that is not there.
+std::string usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  sched_getaffinity(0, sizeof set, &set);
+  std::string list;
+  for (unsigned core = 0; core < CPU_SETSIZE; ++core) {
+    if (!CPU_ISSET(core, &set)) continue;
+    if (!list.empty()) list += ',';
+    list += std::to_string(core);
+  }
+  return list;
 }
 
 std::vector<std::string> eal_arguments(const NodeConfig& config) {
   // One lcore that floats over all cores; workers are our own threads.
   std::vector<std::string> arguments = {"guideway-dataplane",
-                                        "--lcores=0@(" + all_cores() + ")",
+                                        "--lcores=0@(" + usable_cores() + ")",
                                         "--no-telemetry",
                                         "--log-level=*:warning",
                                         "-m",
@@ -125,12 +136,9 @@ Result<void> DataplaneDaemon::start_eal() {
   eal_ = true;
 
   const auto queues = static_cast<unsigned>(config_.ports.size() * config_.workers);
-  pool_ = rte_pktmbuf_pool_create("packets", queues * kBuffersPerQueue, kBufferCache, 0,
-                                  RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
-  if (!pool_)
-    return fail("DPDK",
-                "no memory for " + std::to_string(queues * kBuffersPerQueue) + " packet buffers",
-                "raise [dataplane] memory_mb");
+  auto pool = make_packet_pool(queues * kBuffersPerQueue);
+  if (!pool) return tl::unexpected(pool.error());
+  pool_ = *pool;
   return {};
 }
 
@@ -155,7 +163,10 @@ Result<void> DataplaneDaemon::start_workers() {
     workers_.push_back(std::make_unique<Worker>(i, ports_, counters_->worker(i), qsbr_.get()));
   }
 
-  store_ = std::make_unique<ImageStore>(config_.image_dir(), static_cast<uint32_t>(ports_.size()),
+  std::vector<std::string> interfaces;
+  interfaces.reserve(ports_.size());
+  for (const auto& port : ports_) interfaces.push_back(port->interface());
+  store_ = std::make_unique<ImageStore>(config_.image_dir(), std::move(interfaces),
                                         [this](const Image* image) { swap(image); });
   if (auto loaded = store_->load(); !loaded) {
     spdlog::warn("the saved image is of no use: {}", loaded.error().text());
@@ -217,15 +228,31 @@ void DataplaneDaemon::adopted() {
   __atomic_store_n(&head.generation, image.root().generation, __ATOMIC_RELEASE);
   __atomic_store_n(&head.revision, image.root().revision, __ATOMIC_RELEASE);
   // After the swap: a VIP is steered here once it is served, and until it is no longer.
+  steer_vips();
+}
+
+void DataplaneDaemon::steer_vips() {
   std::set<Address> vips;
-  for (const gw_service& service : image.services()) vips.insert(Address::from_v6(service.vip));
+  for (const gw_service& service : store_->running()->services())
+    vips.insert(Address::from_v6(service.vip));
+  steered_ = true;
   for (const auto& port : ports_) {
-    if (auto ok = port->set_vips(vips); !ok)
-      spdlog::error("VIPs are not steered to the dataplane: {}", ok.error().text());
+    auto ok = port->set_vips(vips);
+    if (ok) continue;
+    steered_ = false;
+    spdlog::error("VIPs are not steered to the dataplane: {}", ok.error().text());
   }
 }
 
-void DataplaneDaemon::serve() {
+Result<void> DataplaneDaemon::keep_house() {
+  for (const auto& port : ports_) {
+    if (auto ok = port->check(); !ok) return ok;
+  }
+  if (!steered_) steer_vips();
+  return {};
+}
+
+Result<void> DataplaneDaemon::serve() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
@@ -238,14 +265,15 @@ void DataplaneDaemon::serve() {
                       {server_->peer(), POLLIN, 0}};
     if (::poll(waits, 3, kHousekeepingMs) < 0) {
       if (errno == EINTR) continue;
-      return;
+      return fail("poll", std::strerror(errno));
     }
     if (waits[0].revents) break;
-    for (const auto& port : ports_) port->refresh_mac();
+    if (auto ok = keep_house(); !ok) return ok;
     if (waits[2].revents) server_->handle_peer();
     if (waits[1].revents) server_->accept_peer();
   }
   spdlog::info("stopping");
+  return {};
 }
 
 void DataplaneDaemon::stop_workers() {

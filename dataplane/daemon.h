@@ -27,8 +27,9 @@ class DataplaneDaemon {
   // Everything up to forwarding: lock, EAL, ports, counters, the saved image, workers, socket.
   Result<void> start();
 
-  // Until SIGTERM or SIGINT, which the caller has blocked in all threads.
-  void serve();
+  // Until SIGTERM or SIGINT, which the caller has blocked in all threads. An error: a port is lost
+  // for good, and only a new process can open it again.
+  Result<void> serve();
 
  private:
   Result<void> lock_run_dir();
@@ -38,12 +39,15 @@ class DataplaneDaemon {
   Result<void> start_server();
   void swap(const Image* image);
   void adopted();
+  void steer_vips();
+  Result<void> keep_house();
   void stop_workers();
 
   NodeConfig config_;
   std::string bpf_dir_;
   UniqueFd lock_;
   bool eal_ = false;
+  bool steered_ = true;  // `edge` has the VIPs of the running image
   rte_mempool* pool_ = nullptr;
   std::vector<std::unique_ptr<Port>> ports_;
   std::unique_ptr<CountersRegion> counters_;

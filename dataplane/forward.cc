@@ -112,7 +112,9 @@ bool may_fragment(const Frame& frame, const Packet& packet) {
 }
 
 void answer_too_big(Work& work, Frame& frame, RateLimit& limit, uint64_t now_ns) {
-  if (work.packet.kind == PacketKind::icmp_error || may_fragment(frame, work.packet))
+  // Told less than 1280, an IPv6 sender stays at 1280 (RFC 8201 section 4): no use telling it.
+  const bool useless = !work.packet.v4 && work.backend->inner_bytes_max < kIpv6MtuLeast;
+  if (useless || work.packet.kind == PacketKind::icmp_error || may_fragment(frame, work.packet))
     return finish(work, frame, Verdict::too_big);
   if (!limit.take(now_ns)) return finish(work, frame, Verdict::too_big_unsaid);
   make_too_big(frame, work.packet, work.backend->inner_bytes_max);

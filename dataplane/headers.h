@@ -79,6 +79,8 @@ struct Ports {
 };
 static_assert(sizeof(Ports) == 4 && alignof(Ports) == 1);
 
+inline constexpr uint32_t kIpv6MtuLeast = 1280;  // RFC 8200 section 5
+
 inline constexpr unsigned kTcpHeaderBytes = 20;
 inline constexpr unsigned kUdpHeaderBytes = 8;
 

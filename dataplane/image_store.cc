@@ -74,8 +74,8 @@ Result<std::vector<std::shared_ptr<const Table>>> find_tables(
 
 }  // namespace
 
-ImageStore::ImageStore(std::string directory, uint32_t ports, Swap swap)
-    : directory_(std::move(directory)), ports_(ports), swap_(std::move(swap)) {}
+ImageStore::ImageStore(std::string directory, std::vector<std::string> ports, Swap swap)
+    : directory_(std::move(directory)), ports_(std::move(ports)), swap_(std::move(swap)) {}
 
 std::string ImageStore::table_path(uint64_t digest) const {
   return directory_ + "/" + hex(digest) + ".table";
@@ -101,6 +101,18 @@ Result<void> ImageStore::adopt(uint64_t generation, int fd) {
   return adopt_root(std::move(*root), generation);
 }
 
+Result<void> ImageStore::check_ports(const gw_root& root) const {
+  if (root.ports > ports_.size())
+    return fail("ports", "made for " + std::to_string(root.ports) + " ports, this dataplane has " +
+                             std::to_string(ports_.size()));
+  for (uint32_t i = 0; i < root.ports; ++i) {
+    if (ports_[i] != root.port[i].interface)
+      return fail("port[" + std::to_string(i) + "]",
+                  std::string("made for ") + root.port[i].interface + ", here it is " + ports_[i]);
+  }
+  return {};
+}
+
 Result<void> ImageStore::adopt_root(Mapping bytes, uint64_t generation) {
   if (auto ok = validate_root(bytes.bytes()); !ok) return ok;
   const auto& root = *reinterpret_cast<const gw_root*>(bytes.data());
@@ -110,9 +122,7 @@ Result<void> ImageStore::adopt_root(Mapping bytes, uint64_t generation) {
   if (running_ && generation <= running_->root().generation)
     return fail("generation", "is " + std::to_string(generation) + ", already running " +
                                   std::to_string(running_->root().generation));
-  if (root.ports > ports_)
-    return fail("ports", "made for " + std::to_string(root.ports) + " ports, this dataplane has " +
-                             std::to_string(ports_));
+  if (auto ok = check_ports(root); !ok) return ok;
   auto tables = find_tables(root, bytes.data(), tables_);
   if (!tables) return tl::unexpected(tables.error());
 
@@ -159,8 +169,12 @@ Result<bool> ImageStore::load() {
     auto bytes = Mapping::from_file(table_path(digest), kTableBytesMax);
     if (!bytes) return tl::unexpected(bytes.error());
     auto named = validate_table(bytes->bytes());
-    if (!named) return fail(table_path(digest) + ": " + named.error().field, named.error().message);
-    if (*named != digest) return fail(table_path(digest), "its digest is " + hex(*named));
+    if (named && *named != digest) named = fail("digest", "is " + hex(*named));
+    if (!named) {
+      // save() does not write a table again that is there.
+      unlink(table_path(digest).c_str());
+      return fail(table_path(digest) + ": " + named.error().field, named.error().message);
+    }
     tables_[digest] = std::make_shared<const Table>(Table{digest, std::move(*bytes)});
   }
   const uint64_t generation = head.generation;

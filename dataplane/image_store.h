@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "controlplane/result.h"
 #include "dataplane/image.h"
@@ -20,8 +21,9 @@ class ImageStore {
   // Makes every worker use `image` and returns when none can still be using the one before.
   using Swap = std::function<void(const Image* image)>;
 
-  // `directory`: of the copy; made if missing. `ports`: how many egress ports this dataplane has.
-  ImageStore(std::string directory, uint32_t ports, Swap swap);
+  // `directory`: of the copy; made if missing. `ports`: the interfaces of this dataplane's ports,
+  // in order; an image made for others is refused, for its indices would mean something else.
+  ImageStore(std::string directory, std::vector<std::string> ports, Swap swap);
 
   // Takes a table ahead of the root that needs it. One that is already here is not looked at again.
   Result<void> add_table(uint64_t digest, int fd);
@@ -42,11 +44,12 @@ class ImageStore {
 
  private:
   Result<void> adopt_root(Mapping root, uint64_t generation);
+  Result<void> check_ports(const gw_root& root) const;
   std::string table_path(uint64_t digest) const;
   std::string root_path() const { return directory_ + "/root"; }
 
   std::string directory_;
-  uint32_t ports_;
+  std::vector<std::string> ports_;
   Swap swap_;
   std::map<uint64_t, std::shared_ptr<const Table>> tables_;
   std::unique_ptr<const Image> running_;

@@ -12,8 +12,10 @@
 #include <spdlog/spdlog.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -75,10 +77,12 @@ Result<std::unique_ptr<KernelPath>> KernelPath::open(const std::string& name, co
   if (ioctl(path->tap_.get(), TUNSETIFF, &request) != 0 ||
       ioctl(path->tap_.get(), TUNSETPERSIST, 1) != 0)
     return tl::unexpected(failed(name, "cannot be made").error());
+  // A longer frame from the kernel would be cut on its way to the wire.
+  mtu = std::min<uint16_t>(mtu, RTE_MBUF_DEFAULT_DATAROOM - sizeof(EthernetHeader));
   if (auto ok = configure(name, mac, mtu); !ok) return tl::unexpected(ok.error());
 
-  path->to_kernel_ =
-      rte_ring_create((name + "-to").c_str(), kRingPackets, SOCKET_ID_ANY, RING_F_SC_DEQ);
+  path->to_kernel_ = rte_ring_create((name + "-to").c_str(), kRingPackets, SOCKET_ID_ANY,
+                                     RING_F_MP_RTS_ENQ | RING_F_SC_DEQ);
   path->from_kernel_ = rte_ring_create((name + "-from").c_str(), kRingPackets, SOCKET_ID_ANY,
                                        RING_F_SP_ENQ | RING_F_SC_DEQ);
   if (!path->to_kernel_ || !path->from_kernel_)
@@ -110,10 +114,23 @@ void KernelPath::run() {
     const bool read = read_some();
     if (wrote || read) continue;
     // Workers do not wake this thread (that would be a system call on their side): it looks at
-    // the ring often enough for ARP and BGP.
+    // the ring often enough for ARP and BGP. A deleted TAP is always ready, and never readable.
     pollfd wait{tap_.get(), POLLIN, 0};
     const timespec quarter_ms{0, 250'000};
     ppoll(&wait, 1, &quarter_ms, nullptr);
+    if (wait.revents & (POLLERR | POLLHUP | POLLNVAL)) {
+      clock_nanosleep(CLOCK_MONOTONIC, 0, &quarter_ms, nullptr);
+    }
+  }
+}
+
+// Says once that the kernel takes no frames (TAP down or deleted), and once that it does again.
+void KernelPath::note_write(bool ok) {
+  if (!ok && refused_++ == 0)
+    spdlog::warn("TAP {}: the kernel takes no frames: {}", name_, std::strerror(errno));
+  if (ok && refused_ > 0) {
+    spdlog::warn("TAP {}: the kernel takes frames again; {} were lost", name_, refused_);
+    refused_ = 0;
   }
 }
 
@@ -122,20 +139,19 @@ bool KernelPath::write_some() {
   const unsigned n =
       rte_ring_dequeue_burst(to_kernel_, reinterpret_cast<void**>(packets), kBatch, nullptr);
   for (unsigned i = 0; i < n; ++i) {
-    // A frame that the kernel refuses (TAP down) is lost as on a wire that is pulled out.
-    if (write(tap_.get(), rte_pktmbuf_mtod(packets[i], void*), rte_pktmbuf_data_len(packets[i])) <
-        0) {
-      SPDLOG_DEBUG("TAP {}: write: {}", name_, std::strerror(errno));
-    }
+    note_write(write(tap_.get(), rte_pktmbuf_mtod(packets[i], void*),
+                     rte_pktmbuf_data_len(packets[i])) >= 0);
     rte_pktmbuf_free(packets[i]);
   }
   return n > 0;
 }
 
+// No more than the ring has room for: the rest waits in the TAP, whose queue the kernel counts.
 bool KernelPath::read_some() {
   rte_mbuf* packets[kBatch];
+  const unsigned room = std::min(kBatch, rte_ring_free_count(from_kernel_));
   unsigned n = 0;
-  while (n < kBatch) {
+  while (n < room) {
     rte_mbuf* packet = rte_pktmbuf_alloc(pool_);
     if (!packet) break;
     const ssize_t bytes =
@@ -148,9 +164,7 @@ bool KernelPath::read_some() {
     packet->pkt_len = static_cast<uint32_t>(bytes);
     packets[n++] = packet;
   }
-  const unsigned taken =
-      n ? rte_ring_enqueue_burst(from_kernel_, reinterpret_cast<void**>(packets), n, nullptr) : 0;
-  for (unsigned i = taken; i < n; ++i) rte_pktmbuf_free(packets[i]);
+  if (n > 0) rte_ring_enqueue_bulk(from_kernel_, reinterpret_cast<void**>(packets), n, nullptr);
   return n > 0;
 }
 

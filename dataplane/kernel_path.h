@@ -43,12 +43,14 @@ class KernelPath {
   void run();
   bool write_some();
   bool read_some();
+  void note_write(bool ok);
 
   std::string name_;
   UniqueFd tap_;
   rte_mempool* pool_ = nullptr;
   rte_ring* to_kernel_ = nullptr;    // many workers in, this thread out
   rte_ring* from_kernel_ = nullptr;  // this thread in, one worker out
+  uint64_t refused_ = 0;             // frames since the kernel took one last
   std::atomic<bool> stop_{false};
   std::thread thread_;
 };

@@ -61,6 +61,6 @@ int main(int argc, char** argv) {
 
   guideway::DataplaneDaemon daemon(std::move(*config), bpf_dir);
   if (auto ok = daemon.start(); !ok) return complain(ok.error().text());
-  daemon.serve();
+  if (auto ok = daemon.serve(); !ok) return complain(ok.error().text());
   return 0;
 }

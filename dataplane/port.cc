@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dataplane/port.h"
 
+#include <fcntl.h>
 #include <linux/ethtool.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <rte_dev.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
+#include <sys/stat.h>
 
 #include <algorithm>
-#include <cstddef>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 #include <vector>
 
 namespace guideway {
@@ -47,14 +50,23 @@ unsigned queues_of(const std::string& interface) {
   return ask(interface, SIOCETHTOOL, request) ? std::max(1u, channels.combined_count) : 1;
 }
 
+// On a shared NIC every queue needs a worker: `edge` has nowhere to send the packets of the others.
+Result<void> as_many_queues(const std::string& interface, unsigned workers) {
+  const unsigned queues = queues_of(interface);
+  if (queues == workers) return {};
+  return fail("port " + interface,
+              "has " + std::to_string(queues) + " queue pair(s) for " + std::to_string(workers) +
+                  " worker(s); each queue needs its worker",
+              "ethtool -L " + interface + " combined " + std::to_string(workers) +
+                  ", or [dataplane] workers = " + std::to_string(queues));
+}
+
 Result<void> enough_queues(const std::string& port, unsigned queues, unsigned workers) {
   if (queues >= workers) return {};
   return fail("port " + port,
               "has " + std::to_string(queues) + " queue pair(s), " + std::to_string(workers) +
                   " workers need one each",
-              "set [dataplane] workers = " + std::to_string(queues) +
-                  ", or give it more queues: ethtool -L INTERFACE combined " +
-                  std::to_string(workers));
+              "set [dataplane] workers = " + std::to_string(queues));
 }
 
 // Without preferred busy polling DPDK's AF_XDP driver waits up to a second inside its receive
@@ -85,7 +97,7 @@ Result<std::unique_ptr<Port>> Port::open(const PortConfig& config, unsigned inde
 
   if (!config.interface.empty()) {
     port->interface_ = config.interface;
-    port->refresh_mac();
+    if (auto ok = port->refresh_mac(); !ok) return tl::unexpected(ok.error());
     auto edge = Edge::find(config.interface);
     if (!edge) return tl::unexpected(edge.error());
     port->edge_ = std::move(*edge);
@@ -102,7 +114,7 @@ Result<std::unique_ptr<Port>> Port::open(const PortConfig& config, unsigned inde
   if (!kernel_path) return tl::unexpected(kernel_path.error());
   port->kernel_path_ = std::move(*kernel_path);
   port->interface_ = tap;
-  port->refresh_mac();
+  if (auto ok = port->refresh_mac(); !ok) return tl::unexpected(ok.error());
   return port;
 }
 
@@ -113,8 +125,7 @@ Result<void> Port::probe(const PortConfig& config, unsigned workers,
   if (!config.interface.empty()) {
     if (if_nametoindex(config.interface.c_str()) == 0)
       return fail("port " + config.interface, "no such interface", "ip link");
-    if (auto ok = enough_queues(config.interface, queues_of(config.interface), workers); !ok)
-      return ok;
+    if (auto ok = as_many_queues(config.interface, workers); !ok) return ok;
     if (auto ok = claim(config.interface); !ok) return ok;
     if (auto ok = Edge::clear_stale(config.interface); !ok) return ok;
     name = "net_af_xdp_gw" + std::to_string(index_);
@@ -181,26 +192,41 @@ Result<void> Port::start(unsigned workers, rte_mempool* pool) {
   return {};
 }
 
-// A name that exists once per network namespace and goes with the process: a second dataplane would
-// otherwise take the interface's program for the left-over of a dead one.
+// One dataplane for each interface, whatever its run directory: another would take the interface's
+// program for the left-over of a dead one. The lock is named by what does not change with names.
 Result<void> Port::claim(const std::string& interface) {
-  sockaddr_un name{};
-  name.sun_family = AF_UNIX;
-  const std::string text = "guideway-dataplane/" + interface;
-  std::memcpy(name.sun_path + 1, text.data(), text.size());
-  const auto bytes = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + text.size());
-  claim_.reset(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  if (claim_ && bind(claim_.get(), reinterpret_cast<sockaddr*>(&name), bytes) == 0) return {};
-  return fail("port " + interface,
-              errno == EADDRINUSE ? "another guideway-dataplane uses it" : std::strerror(errno));
+  const std::string directory = "/run/guideway/ports";
+  struct stat space {};
+  std::error_code ec;
+  std::filesystem::create_directories(directory, ec);
+  if (ec || stat("/proc/self/ns/net", &space) != 0)
+    return fail(directory, "cannot be made: " + ec.message());
+  const std::string path = directory + "/" + std::to_string(space.st_ino) + "-" +
+                           std::to_string(if_nametoindex(interface.c_str()));
+  claim_.reset(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!claim_) return fail(path, std::string("cannot be opened: ") + std::strerror(errno));
+  if (flock(claim_.get(), LOCK_EX | LOCK_NB) != 0)
+    return fail("port " + interface, "another guideway-dataplane uses it");
+  return {};
 }
 
-void Port::refresh_mac() {
+Result<void> Port::refresh_mac() {
   ifreq request{};
-  if (!ask(interface_, SIOCGIFHWADDR, request)) return;
+  if (!ask(interface_, SIOCGIFHWADDR, request))
+    return fail("port " + interface_, std::string("is gone: ") + std::strerror(errno));
   uint64_t word = 0;
   std::memcpy(&word, request.ifr_hwaddr.sa_data, sizeof(Mac));
   mac_.store(word, std::memory_order_relaxed);
+  return {};
+}
+
+Result<void> Port::check() {
+  if (auto ok = refresh_mac(); !ok) return ok;
+  if (!edge_) return {};
+  const auto attached = edge_->attached();
+  if (attached && *attached) return {};
+  return fail("port " + interface_,
+              attached ? "somebody took the edge program off it" : attached.error().text());
 }
 
 Port::~Port() {

@@ -46,8 +46,9 @@ class Port {
   KernelPath* kernel() const { return kernel_path_.get(); }
   const std::string& interface() const { return interface_; }  // the kernel's name for it
 
-  // The kernel's interface may get another MAC at any time: main thread, now and then.
-  void refresh_mac();
+  // Main thread, now and then: takes over a new MAC of the kernel's interface. Fails when the port
+  // is lost: the interface gone, or `edge` taken off it.
+  Result<void> check();
 
   // Shared ports: steers exactly these VIPs to the dataplane. Owned ports get everything anyway.
   Result<void> set_vips(const std::set<Address>& vips);
@@ -55,6 +56,7 @@ class Port {
  private:
   Port() = default;
   Result<void> claim(const std::string& interface);
+  Result<void> refresh_mac();
   Result<void> probe(const PortConfig& config, unsigned workers, const std::string& edge_object);
   Result<void> start(unsigned workers, rte_mempool* pool);
 

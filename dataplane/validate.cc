@@ -79,7 +79,8 @@ Result<void> validate_backend(const gw_backend& b, uint32_t i, const gw_root& ro
   if (b.outer_bytes != 14 && b.outer_bytes != 34 && b.outer_bytes != 54)
     return fail(field + ".outer_bytes", "is " + number(b.outer_bytes));
   if (b.port >= root.ports) return fail(field + ".port", "out of range: " + number(b.port));
-  if (b.inner_bytes_max > UINT16_MAX)
+  // Frames have at most 65535 bytes, the outer header included.
+  if (b.inner_bytes_max > UINT16_MAX - GW_OUTER_MAX)
     return fail(field + ".inner_bytes_max", "out of range: " + number(b.inner_bytes_max));
   return {};
 }
@@ -126,6 +127,10 @@ Result<void> validate_root(std::span<const uint8_t> bytes) {
     return fail("backends", "out of range: " + number(root.backends));
   if (root.ports > GW_PORTS_MAX) return fail("ports", "out of range: " + number(root.ports));
   if (!all_zero(root.reserved)) return fail("reserved", "not zero");
+  for (uint32_t i = 0; i < GW_PORTS_MAX; ++i) {
+    if (root.port[i].interface[sizeof root.port[i].interface - 1] != 0)
+      return fail("port[" + number(i) + "]", "is not terminated");
+  }
   const auto fits = [&](uint64_t offset, uint64_t count, uint64_t element) {
     return array_fits(offset, count, element, sizeof root, bytes.size());
   };

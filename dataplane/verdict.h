@@ -31,7 +31,7 @@ namespace guideway {
   X(bad_protocol, "for a VIP, neither TCP, UDP nor an ICMP message that is handled")             \
   X(icmp_unrelated, "an ICMP error whose embedded packet belongs to no service")                 \
   X(ttl_expired, "TTL or hop limit used up")                                                     \
-  X(too_big, "does not fit the way to the backend; IPv4 without DF, or itself an ICMP error")    \
+  X(too_big, "does not fit the way to the backend, and its sender cannot be told so")            \
   X(too_big_unsaid, "does not fit the way to the backend; the ICMP answer was over its rate")    \
   X(echo_limited, "ICMP echo request to a VIP, over the rate of answers")                        \
   X(tx_full, "the egress port took no more packets")                                             \
@@ -39,7 +39,8 @@ namespace guideway {
   X(no_headroom, "no room in front of the packet for the outer header")                          \
   X(lost_in_restart, "in flight when a dataplane process ended")                                 \
   X(bad_source, "a source address that no client can have: multicast, loopback, unspecified")    \
-  X(other_mac, "for a VIP, but addressed to another station: a switch that floods")
+  X(other_mac, "for a VIP, but addressed to another station: a switch that floods")              \
+  X(too_long, "longer than one packet buffer")
 
 enum class Verdict : uint8_t {
 #define GW_VERDICT_ENUM(name, meaning) name,

@@ -37,6 +37,19 @@ void write_back(rte_mbuf* packet, const Frame& frame) {
   packet->pkt_len = frame.bytes;
 }
 
+// Frees packets that are chains of buffers, which no step knows; keeps the order of the others.
+uint16_t drop_chains(rte_mbuf** packets, uint16_t count) {
+  uint16_t kept = 0;
+  for (uint16_t i = 0; i < count; ++i) {
+    if (packets[i]->nb_segs == 1) {
+      packets[kept++] = packets[i];
+    } else {
+      rte_pktmbuf_free(packets[i]);
+    }
+  }
+  return kept;
+}
+
 }  // namespace
 
 Worker::Worker(unsigned index, std::span<const std::unique_ptr<Port>> ports,
@@ -80,9 +93,12 @@ void Worker::rest(unsigned idle_rounds) {
 
 unsigned Worker::poll(Port& port) {
   rte_mbuf* packets[kBurstMax];
-  const uint16_t n = rte_eth_rx_burst(port.id(), static_cast<uint16_t>(index_), packets, kBurstMax);
-  if (n == 0) return 0;
-  counters_.received(n);
+  const uint16_t received =
+      rte_eth_rx_burst(port.id(), static_cast<uint16_t>(index_), packets, kBurstMax);
+  if (received == 0) return 0;
+  counters_.received(received);
+  const uint16_t n = drop_chains(packets, received);
+  counters_.verdict(Verdict::too_long, received - n);
 
   Frame storage[kBurstMax];
   const std::span<Frame> frames(storage, n);
@@ -94,7 +110,7 @@ unsigned Worker::poll(Port& port) {
   forwarder_.forward(current_, port.ingress(), now_ns, frames);
   send(port, frames, packets);
   for (const Frame& frame : frames) counters_.finish(frame);
-  return n;
+  return received;
 }
 
 // What the kernel sends through its TAP goes to the wire as it is.

@@ -122,6 +122,9 @@ TEST(Image, RootHeader) {
   EXPECT_EQ(at<uint32_t>(b.root, 60), 3u);  // pools
   EXPECT_EQ(at<uint32_t>(b.root, 64), 6u);  // backends; not the one of the pool without weight
   EXPECT_EQ(at<uint32_t>(b.root, 68), 2u);  // ports
+  EXPECT_STREQ(reinterpret_cast<const char*>(b.root.data() + 128), "eth1");
+  EXPECT_STREQ(reinterpret_cast<const char*>(b.root.data() + 144), "eth2");
+  EXPECT_STREQ(reinterpret_cast<const char*>(b.root.data() + 160), "");
   for (const size_t offset : {72, 80, 88}) EXPECT_EQ(at<uint64_t>(b.root, offset) % 64, 0u);
   EXPECT_EQ(b.image->generation(), 17u);
   EXPECT_EQ(b.image->revision(), 12u);
@@ -262,7 +265,7 @@ TEST(Image, EmptyIntent) {
   const Intent intent;
   const auto image = *SealedImage::build(intent, {}, sample_node());
   EXPECT_TRUE(validate_root(image->bytes()));
-  EXPECT_EQ(image->bytes().size(), 128u);
+  EXPECT_EQ(image->bytes().size(), 384u);
 }
 
 TEST(Image, BackendOutsideThePortsHasNoNextHop) {

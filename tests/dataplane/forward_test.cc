@@ -323,6 +323,16 @@ TEST(Forward, TooBigWithoutDfIsAVerdictOfItsOwn) {
   EXPECT_EQ(verdict(image_with().get(), frame_of(spec)), "too_big");
 }
 
+// An IPv6 sender that is told less than 1280 stays at 1280 (RFC 8201 section 4).
+TEST(Forward, TooBigBelowTheLeastIpv6MtuIsNotSaid) {
+  PacketSpec spec = spec_for(kFamilies[1]);
+  spec.payload = Bytes(1280 - 40 - 20, 0);
+  const auto narrow = image_with([](RootSpec& s) {
+    for (gw_backend& b : s.backends) b.inner_bytes_max = 1279;
+  });
+  EXPECT_EQ(verdict(narrow.get(), frame_of(spec)), "too_big");
+}
+
 TEST(Forward, AServiceOnAllPorts) {
   const auto image = image_with();
   PacketSpec spec;

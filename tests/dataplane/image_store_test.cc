@@ -21,8 +21,8 @@ class ImageStoreTest : public testing::Test {
   }
   ~ImageStoreTest() override { std::filesystem::remove_all(directory_); }
 
-  ImageStore store(uint32_t ports = 1) {
-    return {directory_ + "/image", ports, [this](const Image* image) { current_ = image; }};
+  ImageStore store(const char* port = "eth1") {
+    return {directory_ + "/image", {port}, [this](const Image* image) { current_ = image; }};
   }
   std::string adopt(ImageStore& s, const RootSpec& spec) {
     auto ok = s.adopt(spec.generation, memfd_of(root_bytes(spec)).get());
@@ -80,6 +80,35 @@ TEST_F(ImageStoreTest, RefusalsLeaveTheRunningImage) {
   EXPECT_FALSE(s.adopt(7, memfd_of(root_bytes(three_backends(34, digest_))).get()));
   EXPECT_EQ(s.running(), running);
   EXPECT_EQ(current_, running);
+}
+
+// Its indices would send packets out of another NIC.
+TEST_F(ImageStoreTest, AnImageMadeForOtherPortsIsRefused) {
+  ImageStore s = store("eth2");
+  add(s, digest_, memfd_of(table_).get());
+  EXPECT_EQ(adopt(s, three_backends(34, digest_)), "port[0]: made for eth1, here it is eth2");
+}
+
+TEST_F(ImageStoreTest, ADamagedTableOfTheCopyIsWrittenAgain) {
+  const auto run = [&](ImageStore& s) {
+    add(s, digest_, memfd_of(table_).get());
+    EXPECT_EQ(adopt(s, three_backends(34, digest_)), "adopted");
+    ASSERT_TRUE(s.save());
+  };
+  {
+    ImageStore s = store();
+    run(s);
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ + "/image")) {
+    if (entry.path().extension() == ".table") std::filesystem::resize_file(entry.path(), 70);
+  }
+  {
+    ImageStore s = store();
+    EXPECT_FALSE(s.load());
+    run(s);
+  }
+  ImageStore s = store();
+  EXPECT_TRUE(s.load().value());
 }
 
 TEST_F(ImageStoreTest, OnlySealedMemoryIsTaken) {

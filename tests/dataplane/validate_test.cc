@@ -81,7 +81,7 @@ const Damage<gw_table> kTableDamages[] = {
 };
 
 const Damage<gw_root> kRootDamages[] = {
-    {"size: truncated: 127 bytes", [](Bytes& b) { b.resize(127); }, false},
+    {"size: truncated: 383 bytes", [](Bytes& b) { b.resize(383); }, false},
     {"magic: not a forwarding image", [](Bytes& b) { root(b).header.magic = GW_MAGIC_TABLE; }},
     {"layout: is 0, this dataplane reads 1", [](Bytes& b) { root(b).header.layout = 0; }},
     {"checksum: does not match the content", [](Bytes& b) { ++root(b).revision; }, false},
@@ -114,8 +114,9 @@ const Damage<gw_root> kRootDamages[] = {
     {"backends[2].counter: out of range: 32768", [](Bytes& b) { backends(b)[2].counter = 32768; }},
     {"backends[1].outer_bytes: is 35", [](Bytes& b) { backends(b)[1].outer_bytes = 35; }},
     {"backends[1].port: out of range: 1", [](Bytes& b) { backends(b)[1].port = 1; }},
-    {"backends[1].inner_bytes_max: out of range: 65536",
-     [](Bytes& b) { backends(b)[1].inner_bytes_max = 65536; }},
+    {"backends[1].inner_bytes_max: out of range: 65472",
+     [](Bytes& b) { backends(b)[1].inner_bytes_max = 65472; }},
+    {"port[15]: is not terminated", [](Bytes& b) { root(b).port[15].interface[15] = 'x'; }},
     {"backends[1].reserved: not zero", [](Bytes& b) { backends(b)[1].reserved[32] = 1; }},
 };
 

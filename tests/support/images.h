@@ -136,6 +136,7 @@ inline Bytes root_bytes(const RootSpec& spec) {
   root.pools = static_cast<uint32_t>(spec.pools.size());
   root.backends = static_cast<uint32_t>(spec.backends.size());
   root.ports = spec.ports;
+  std::strcpy(root.port[0].interface, "eth1");
   root.services_offset = services;
   root.pools_offset = pools;
   root.backends_offset = backends;
