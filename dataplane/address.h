@@ -35,6 +35,7 @@ struct Address {
   static std::optional<Address> parse(std::string_view text) {
     char buffer[INET6_ADDRSTRLEN];
     if (text.empty() || text.size() >= sizeof buffer) return {};
+    if (text.find('\0') != text.npos) return {};
     std::memcpy(buffer, text.data(), text.size());
     buffer[text.size()] = 0;
     uint8_t raw[16];

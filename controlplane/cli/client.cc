@@ -10,6 +10,8 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "controlplane/cli/table.h"
+
 namespace guideway::cli {
 namespace {
 
@@ -143,9 +145,10 @@ int report(const Context& context, const Failure& failure) {
       context.out << object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
     }
   }
-  context.err << "guideway: " << (error.field.empty() ? "" : error.field + ": ") << error.message
-              << '\n';
-  if (!error.hint.empty()) context.err << "  hint: " << error.hint << '\n';
+  // Parts of it may be what a file or a client said.
+  context.err << "guideway: " << printable(error.field.empty() ? "" : error.field + ": ")
+              << printable(error.message) << '\n';
+  if (!error.hint.empty()) context.err << "  hint: " << printable(error.hint) << '\n';
   return failure.code;
 }
 

@@ -118,7 +118,9 @@ void add_backend_commands(CLI::App& app, Line& line) {
     return backend_add(line.context, line.pool, line.address, line.weight);
   });
   pool_and_address(command);
-  command->add_option("--weight", line.weight, "its share of new flows: 0 to 65535 (100)")
+  command
+      ->add_option("--weight", line.weight,
+                   "its share of the slots, to the others: 0 to 65535 (100)")
       ->type_name("N");
 
   pool_and_address(add_change(group, line, "remove", "remove a backend", [&] {
@@ -129,7 +131,8 @@ void add_backend_commands(CLI::App& app, Line& line) {
     return backend_weight(line.context, line.pool, line.address, line.new_weight);
   });
   pool_and_address(command);
-  command->add_option("WEIGHT", line.new_weight, "0 to 65535; 0: no new flows")->required();
+  command->add_option("WEIGHT", line.new_weight, "0 to 65535; 0: no slots, its flows move as well")
+      ->required();
 
   command = add(group, line, "list", "the backends of a pool",
                 [&] { return backend_list(line.context, line.pool); });

@@ -19,12 +19,21 @@ size_t width(std::string_view text) {
 
 }  // namespace
 
-std::string painted(std::string_view text, Colour colour, bool on) {
-  std::string clean(text);
-  for (char& c : clean) {
-    auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) c = '?';
+std::string printable(std::string_view text) {
+  std::string clean;
+  clean.reserve(text.size());
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto c = static_cast<unsigned char>(text[i]);
+    // The C1 controls, U+0080 to U+009F, are two bytes in UTF-8; some terminals obey them.
+    const bool c1 = c == 0xc2 && i + 1 < text.size() && (text[i + 1] & 0xe0) == 0x80;
+    if (c1) ++i;
+    clean += c1 || c < ' ' || c == 0x7f ? '?' : text[i];
   }
+  return clean;
+}
+
+std::string painted(std::string_view text, Colour colour, bool on) {
+  std::string clean = printable(text);
   if (!on || colour == Colour::none || clean.empty()) return clean;
   std::string out(kEscapes[static_cast<size_t>(colour)]);
   out += clean;

@@ -16,6 +16,9 @@ enum class Colour : uint8_t { none, good, warning, bad, heading, faint };
 
 // `text` in its colour if `on`. Control characters become '?': what a name holds must not be able
 // to drive the operator's terminal.
+// What a terminal shows and does not obey: control characters, also those beyond ASCII, become '?'.
+std::string printable(std::string_view text);
+
 std::string painted(std::string_view text, Colour colour, bool on);
 
 struct Cell {

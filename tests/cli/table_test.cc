@@ -14,6 +14,13 @@ std::string printed(const Table& table, bool colour = false, unsigned indent = 0
   return out.str();
 }
 
+TEST(Printable, ControlCharactersAreShownAndNotObeyed) {
+  EXPECT_EQ(printable("a\033]0;b\007c\x7f"), "a?]0;b?c?");
+  EXPECT_EQ(printable("\xc2\x9b"
+                      "31m \xc3\xa9 \xc2\xa0"),
+            "?31m \xc3\xa9 \xc2\xa0");
+}
+
 TEST(Table, NumbersToTheRightAndNoBlanksAtTheEnd) {
   Table table({{"NAME"}, {"PACKETS", true}, {"STATE"}, {"NOTE"}});
   table.add({"a", "5", "up", ""});
