@@ -39,17 +39,25 @@ start_process() {
   echo $! >"$state/pids/$role.$what"
 }
 
-gone() { ! pid_of "$1" "$2" >/dev/null; }
+# ended PID: no thread of it is left. A killed process's first thread may be dead, and its namespace
+# gone, while another still holds locks and sockets; a zombie that nobody reaps holds nothing.
+ended() {
+  local state='' tasks=(/proc/"$1"/task/*)
+  [[ -e ${tasks[0]} ]] || return 0
+  ((${#tasks[@]} == 1)) || return 1
+  state=$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) || return 0
+  [[ ${state:0:1} == [ZX] ]]
+}
 
 # stop_process ROLE WHAT [SIGNAL]: returns when it is gone; after 10 s without success, by SIGKILL.
 stop_process() {
   local pid
   pid=$(pid_of "$1" "$2") || return 0
   kill -s "${3:-TERM}" "$pid" 2>/dev/null || true
-  if ! wait_for 10 gone "$1" "$2"; then
+  if ! wait_for 10 ended "$pid"; then
     say "lab: $2 on $1 (pid $pid) ignores SIG${3:-TERM}: killed"
     kill -KILL "$pid" 2>/dev/null || true
-    wait_for 5 gone "$1" "$2" || die "$2 on $1 (pid $pid) does not end"
+    wait_for 5 ended "$pid" || die "$2 on $1 (pid $pid) does not end"
   fi
   rm -f "$state/pids/$1.$2"
 }

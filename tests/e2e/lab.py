@@ -70,33 +70,23 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Api:
-    """The control socket of a node. A connection is kept, and made anew when it has gone."""
+    """The control socket of a node. Each request has a connection of its own: a kept one may be
+    closed by the server just when it is used, and no client can tell whether that change was made."""
 
     def __init__(self, path, timeout=15):
         self.path = str(path)
         self.timeout = timeout
-        self._connection = None
-
-    def close(self):
-        if self._connection:
-            self._connection.close()
-            self._connection = None
 
     def request(self, method, path, body=None):
         """`body`: bytes as they are, anything else as JSON."""
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
-        if self._connection is None:
-            self._connection = _UnixConnection(self.path, self.timeout)
-        try:
-            self._connection.request(method, path, body, {"Content-Type": "application/json"})
-            answer = self._connection.getresponse()
+        headers = {"Content-Type": "application/json", "Connection": "close"}
+        with contextlib.closing(_UnixConnection(self.path, self.timeout)) as connection:
+            with contextlib.suppress(BrokenPipeError):  # refused before all was said: see why
+                connection.request(method, path, body, headers)
+            answer = connection.getresponse()
             raw = answer.read()
-        except (OSError, http.client.HTTPException):
-            self.close()
-            raise
-        if answer.getheader("Connection", "").lower() == "close":
-            self.close()
         try:
             return Answer(answer.status, json.loads(raw) if raw else None)
         except ValueError:
@@ -129,7 +119,6 @@ class Lab:
         self.backend_count = backends
         self.start_nodes = start
         self.state = pathlib.Path("/run/guideway-lab") / name
-        self._apis = {}
 
     # ------------------------------------------------------------ life
 
@@ -146,8 +135,6 @@ class Lab:
         return self
 
     def down(self):
-        for api in self._apis.values():
-            api.close()
         self.script("down", check=False)
 
     def start(self, what, role="n1"):
@@ -208,11 +195,6 @@ class Lab:
     # ------------------------------------------------------------ control
 
     def api(self, node="n1"):
-        if node not in self._apis:
-            self._apis[node] = self.new_api(node)
-        return self._apis[node]
-
-    def new_api(self, node="n1"):
         return Api(self.state / node / "run" / "control.sock")
 
     def status(self, node="n1"):

@@ -89,10 +89,8 @@ def test_no_2xx_is_forgotten(lab, quick):
     """kill -9 right after the answer: the change is there after the restart, every time."""
     for i in range(25 if quick else 100):
         name = service("203.0.113.60", 1 + i)
-        api = lab.new_api()
-        answer = api.must("PUT", service_path(name), {"pool": "l24"})
+        answer = lab.api().must("PUT", service_path(name), {"pool": "l24"})
         lab.kill("controlplane")
-        api.close()
         lab.start("controlplane")
         status = eventually(lab.try_status, 10, what="the control socket after a restart")
         assert status["revision"] >= answer["revision"]

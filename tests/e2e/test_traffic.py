@@ -29,9 +29,7 @@ def test_curl(lab, way, family):
 @both_ports
 @both_families
 @every_way
-def test_download_of_100_MB_is_intact(lab, way, family, quick):
-    if quick and way == "ipip-crossed":
-        pytest.skip("--quick")
+def test_download_of_100_MB_is_intact(lab, way, family):
     done = lab.run("client", "sh", "-c",
                    f"curl -sS --fail --max-time 60 http://{host(WAYS[way][family])}/100M | sha256sum")
     assert done.stdout.split()[0] == DOWNLOAD_SHA256
