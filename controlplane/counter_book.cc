@@ -48,7 +48,8 @@ CounterBook::CounterBook(std::string path) : path_(std::move(path)) {
   backends_.limit = GW_BACKENDS_MAX - 1;
 }
 
-Result<void> CounterBook::claim(const Intent& intent, uint64_t generation) {
+Result<void> CounterBook::claim(const Intent& intent, uint64_t generation,
+                                const Counters* counters) {
   std::set<std::string> services;
   std::set<std::string> backends;
   for (const auto& [key, service] : intent.services) services.insert(key.text());
@@ -57,16 +58,22 @@ Result<void> CounterBook::claim(const Intent& intent, uint64_t generation) {
       backends.insert(backend_counter_name(name, address));
   }
   last_generation_ = std::max(last_generation_, generation);
-  const bool services_changed = claim_names(services_, services, generation);
-  const bool backends_changed = claim_names(backends_, backends, generation);
-  dirty_ = dirty_ || services_changed || backends_changed;
-  if (!dirty_) return {};
+  if (begins_ == 0 && is_new_) begins_ = generation;
+  const bool released = release(services_, services, generation);
+  dirty_ = release(backends_, backends, generation) || released || dirty_;
+  const auto new_services = add(services_, services, counters, &Counters::service);
+  const auto new_backends = add(backends_, backends, counters, &Counters::backend);
+  if (!dirty_ && new_services.empty() && new_backends.empty()) return {};
   auto saved = save();
-  if (saved) dirty_ = false;
+  dirty_ = !saved;
+  if (saved) return {};
+  // An index that the file does not know would be given to another name after a restart.
+  take_back(services_, new_services);
+  take_back(backends_, new_backends);
   return saved;
 }
 
-bool CounterBook::claim_names(Book& book, const std::set<std::string>& names, uint64_t generation) {
+bool CounterBook::release(Book& book, const std::set<std::string>& names, uint64_t generation) {
   bool changed = false;
   for (auto& [name, entry] : book.entries) {
     const bool wanted = names.count(name) > 0;
@@ -74,17 +81,36 @@ bool CounterBook::claim_names(Book& book, const std::set<std::string>& names, ui
     entry.released = wanted ? 0 : generation;
     changed = true;
   }
-  for (const std::string& name : names) {
-    if (book.entries.count(name) > 0) continue;
-    const auto entry = take(book);
-    if (!entry) break;
-    book.entries[name] = *entry;
-    changed = true;
-  }
   return changed;
 }
 
-std::optional<CounterBook::Entry> CounterBook::take(Book& book) {
+std::vector<std::string> CounterBook::add(Book& book, const std::set<std::string>& names,
+                                          const Counters* counters, Read read) {
+  std::vector<std::string> added;
+  book.shared = false;
+  for (const std::string& name : names) {
+    if (book.entries.count(name) > 0) continue;
+    const auto entry = take(book, counters, read);
+    if (!entry) {
+      book.shared = true;
+      break;
+    }
+    book.entries[name] = *entry;
+    added.push_back(name);
+  }
+  return added;
+}
+
+void CounterBook::take_back(Book& book, const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    const auto it = book.entries.find(name);
+    book.free[it->second.index] = it->second.base;
+    book.entries.erase(it);
+  }
+}
+
+std::optional<CounterBook::Entry> CounterBook::take(Book& book, const Counters* counters,
+                                                    Read read) {
   Entry entry;
   if (!book.free.empty()) {
     const auto lowest = book.free.begin();
@@ -95,6 +121,8 @@ std::optional<CounterBook::Entry> CounterBook::take(Book& book) {
   }
   if (book.fresh >= book.limit) return {};
   entry.index = book.fresh++;
+  // Not 0 if a book that is lost gave this index to somebody.
+  if (counters != nullptr) entry.base = (counters->*read)(entry.index);
   return entry;
 }
 
@@ -144,9 +172,39 @@ void CounterBook::free_released(Book& book, uint64_t generation, const Counters&
 }
 
 // Not saved here: if this is lost, the names are released still, and are freed again.
-void CounterBook::adopted(uint64_t generation, const Counters& counters) {
+bool CounterBook::adopted(uint64_t generation, const Counters& counters) {
   free_released(services_, generation, counters, &Counters::service);
   free_released(backends_, generation, counters, &Counters::backend);
+  if (begins_ != 0 && generation >= begins_) {
+    begins_ = 0;
+    is_new_ = false;
+    set_bases(services_, &counters, &Counters::service);
+    set_bases(backends_, &counters, &Counters::backend);
+    dirty_ = true;
+  }
+  const auto room = [](const Book& book) { return book.shared && !book.free.empty(); };
+  return room(services_) || room(backends_);
+}
+
+void CounterBook::opened(const Counters& counters) {
+  const uint64_t epoch = counters.epoch();
+  const uint64_t file = counters.file();
+  const bool lost = epoch < epoch_ || (file_ != 0 && file != file_);
+  if (epoch != epoch_ || file != file_) dirty_ = true;
+  epoch_ = epoch;
+  file_ = file;
+  if (!lost) return;
+  set_bases(services_, nullptr, &Counters::service);
+  set_bases(backends_, nullptr, &Counters::backend);
+}
+
+// Without counters: 0.
+void CounterBook::set_bases(Book& book, const Counters* counters, Read read) {
+  const auto base = [&](uint32_t index) {
+    return counters == nullptr ? Traffic{} : (counters->*read)(index);
+  };
+  for (auto& [name, entry] : book.entries) entry.base = base(entry.index);
+  for (auto& [index, value] : book.free) value = base(index);
 }
 
 nlohmann::json CounterBook::to_json(const Book& book) {
@@ -179,10 +237,9 @@ Result<void> CounterBook::from_json(const nlohmann::json& json, Book& book) {
 }
 
 Result<void> CounterBook::save() const {
-  const nlohmann::json json = {{"format", kFormat},
-                               {"last_generation", last_generation_},
-                               {"services", to_json(services_)},
-                               {"backends", to_json(backends_)}};
+  const nlohmann::json json = {
+      {"format", kFormat}, {"last_generation", last_generation_}, {"epoch", epoch_},
+      {"file", file_},     {"services", to_json(services_)},      {"backends", to_json(backends_)}};
   const std::string temporary = path_ + ".new";
   UniqueFd fd(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
   if (!fd) return fail(path_, std::string("cannot be written: ") + std::strerror(errno));
@@ -204,6 +261,9 @@ Result<CounterBook> CounterBook::load(const std::string& path) {
     const auto json = nlohmann::json::parse(text.str());
     if (json.at("format") != kFormat) return fail(path, "is of another format");
     book.last_generation_ = json.at("last_generation").get<uint64_t>();
+    book.epoch_ = json.value("epoch", uint64_t{0});
+    book.file_ = json.value("file", uint64_t{0});
+    book.is_new_ = false;
     for (auto [name, part] :
          {std::pair{"services", &book.services_}, {"backends", &book.backends_}}) {
       if (auto ok = from_json(json.at(name), *part); !ok)

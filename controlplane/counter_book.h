@@ -34,8 +34,10 @@ class CounterBook {
   // The names of the intent from `generation` on (the one about to be built): new ones get an
   // index, absent ones are released with that generation, one that comes back before its index was
   // given away has it again. Saves the book if it changed; publish only after that. A name for
-  // which there is no free index shares the last one and has no totals until a later claim.
-  Result<void> claim(const Intent& intent, uint64_t generation);
+  // which there is no free index shares the last one and has no totals until a later claim. If the
+  // book cannot be saved, so do all new names, and the others may be published.
+  // `counters`: the present ones, if there are any.
+  Result<void> claim(const Intent& intent, uint64_t generation, const Counters* counters = nullptr);
 
   // What the name counts by; the shared index if it has none of its own.
   uint32_t service_index(const ServiceKey& service) const;
@@ -47,8 +49,13 @@ class CounterBook {
                                  const Counters& counters) const;
 
   // All workers run `generation`: what was released with it, or before, is read for the last time
-  // and free. Call it for each ACK and for the generation of HELLO.
-  void adopted(uint64_t generation, const Counters& counters);
+  // and free. Call it for each ACK and for the generation of HELLO. True: names that share an index
+  // can now have their own by another claim.
+  bool adopted(uint64_t generation, const Counters& counters);
+
+  // Call it for each region of counters that is opened: one that began anew (its file was lost)
+  // has no past that a base could stand for.
+  void opened(const Counters& counters);
 
   // The highest generation claimed that the book remembers (it is saved with changes of names
   // only); the next must be above it, above HELLO's and above Counters::generation().
@@ -66,10 +73,15 @@ class CounterBook {
     std::map<std::string, Entry> entries;
     std::map<uint32_t, Traffic> free;  // used before; with the base of the next user
     uint32_t fresh = 0;                // indices from here on were never used
+    bool shared = false;               // names of the last claim got none of their own
   };
 
-  static bool claim_names(Book& book, const std::set<std::string>& names, uint64_t generation);
-  static std::optional<Entry> take(Book& book);
+  static bool release(Book& book, const std::set<std::string>& names, uint64_t generation);
+  static std::vector<std::string> add(Book& book, const std::set<std::string>& names,
+                                      const Counters* counters, Read read);
+  static void take_back(Book& book, const std::vector<std::string>& names);
+  static std::optional<Entry> take(Book& book, const Counters* counters, Read read);
+  static void set_bases(Book& book, const Counters* counters, Read read);
   static uint32_t index_of(const Book& book, const std::string& name);
   static std::optional<Traffic> total(const Book& book, const std::string& name,
                                       const Counters& counters, Read read);
@@ -82,7 +94,13 @@ class CounterBook {
   Book services_;
   Book backends_;
   uint64_t last_generation_ = 0;
-  bool dirty_ = false;  // a claim is not saved yet
+  uint64_t epoch_ = 0;  // of the counters when they were opened last
+  uint64_t file_ = 0;   // their Counters::file(); 0: not known
+  // A book without a past: until its first generation is adopted, indices may still count for the
+  // names of a book that is lost.
+  bool is_new_ = true;
+  uint64_t begins_ = 0;  // that first generation; 0: none yet, or adopted
+  bool dirty_ = false;   // something is not saved yet
 };
 
 }  // namespace guideway

@@ -39,6 +39,7 @@ Result<std::unique_ptr<Counters>> Counters::open(UniqueFd fd) {
   std::unique_ptr<Counters> counters(new Counters);
   counters->data_ = static_cast<const uint8_t*>(data);
   counters->size_ = size;
+  counters->file_ = status.st_ino;
   if (auto ok = counters->check(); !ok) return tl::unexpected(ok.error());
   return counters;
 }

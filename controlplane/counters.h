@@ -42,7 +42,8 @@ class Counters {
   uint64_t generation() const;  // adopted by all workers
   uint64_t revision() const;
   uint32_t pid() const;
-  uint32_t workers() const;  // running now
+  uint32_t workers() const;                // running now
+  uint64_t file() const { return file_; }  // its inode: another file has another one
 
   // Sums over all workers that ever ran.
   uint64_t received() const;
@@ -61,6 +62,7 @@ class Counters {
 
   const uint8_t* data_ = nullptr;
   size_t size_ = 0;
+  uint64_t file_ = 0;
 };
 
 // Whether the dataplane is alive: it runs workers, and each of them has beaten since `before`, in

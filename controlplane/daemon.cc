@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/daemon.h"
 
+#include <fcntl.h>
 #include <spdlog/spdlog.h>
+#include <sys/file.h>
 
+#include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstring>
 #include <ctime>
 #include <filesystem>
 #include <system_error>
@@ -32,6 +36,7 @@ Result<void> Daemon::open() {
   std::error_code failed;
   std::filesystem::create_directories(config_.run_dir, failed);
   if (failed) return fail(config_.run_dir, "cannot be made: " + failed.message());
+  if (auto locked = lock(); !locked) return locked;
   auto store = FileStore::open(config_.state_dir);
   if (!store) return tl::unexpected(store.error());
   store_ = std::move(*store);
@@ -56,7 +61,11 @@ Result<void> Daemon::open() {
   http.group = config_.control_group;
   auto server = HttpServer::start(
       http, [api = api_.get()](const HttpRequest& request) { return api->handle(request); },
-      Api::http_error_body);
+      Api::http_error_body,
+      [this] {
+        failed_ = true;
+        loop_->stop();
+      });
   if (!server) return tl::unexpected(server.error());
   server_ = std::move(*server);
   spdlog::info("started node={} version={} revision={} services={} pools={} socket={}",
@@ -66,9 +75,23 @@ Result<void> Daemon::open() {
   return {};
 }
 
-void Daemon::run() {
+// Two that publish to one dataplane would undo each other's images for ever.
+Result<void> Daemon::lock() {
+  const std::string path = config_.run_dir + "/controlplane.lock";
+  lock_ = UniqueFd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!lock_) return fail(path, std::string("cannot be opened: ") + std::strerror(errno));
+  if (flock(lock_.get(), LOCK_EX | LOCK_NB) == 0) return {};
+  if (errno != EWOULDBLOCK) {
+    return fail(path, std::string("cannot be locked: ") + std::strerror(errno));
+  }
+  return fail(config_.run_dir, "is in use by another guideway-controlplane",
+              "a dataplane has one control plane: stop the other one first");
+}
+
+bool Daemon::run() {
   loop_->run();
   spdlog::info("stopped");
+  return !failed_;
 }
 
 void Daemon::stop() {

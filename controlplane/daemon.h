@@ -3,6 +3,7 @@
 // the control socket; all on one event loop.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -14,6 +15,7 @@
 #include "controlplane/http_server.h"
 #include "controlplane/result.h"
 #include "controlplane/store.h"
+#include "controlplane/unique_fd.h"
 #include "dataplane/node_config.h"
 
 namespace guideway {
@@ -25,8 +27,8 @@ class Daemon : public Control {
   static Result<std::unique_ptr<Daemon>> start(const NodeConfig& config);
   ~Daemon() override;
 
-  // Until SIGTERM, SIGINT or stop().
-  void run();
+  // Until SIGTERM, SIGINT or stop(). False: it had to end, for a reason that is in the log.
+  bool run();
   void stop();  // from any thread
 
   std::shared_ptr<const Intent> intent() const override { return intent_; }
@@ -40,9 +42,12 @@ class Daemon : public Control {
  private:
   explicit Daemon(const NodeConfig& config);
   Result<void> open();
+  Result<void> lock();
 
   const NodeConfig config_;
   int64_t started_ = 0;
+  UniqueFd lock_;
+  std::atomic<bool> failed_{false};
   std::unique_ptr<Store> store_;
   std::shared_ptr<const Intent> intent_;
   // In order of making: each needs those above.

@@ -11,7 +11,11 @@ namespace guideway {
 namespace {
 
 constexpr std::chrono::seconds kRetry{1};
+constexpr std::chrono::seconds kRefusedRetryMax{30};
+constexpr std::chrono::seconds kBookRetry{5};
 constexpr std::chrono::milliseconds kHeartbeatLook{100};
+constexpr std::chrono::seconds kWaitMax{6};   // over what the API waits
+constexpr std::chrono::seconds kConnects{1};  // a start: the dataplane gets so long to say hello
 constexpr size_t kNextHopLinesMax = 20;
 
 CounterBook open_book(const std::string& path) {
@@ -46,8 +50,9 @@ Delivery::Delivery(EventLoop& loop, const NodeConfig& config)
       }) {}
 
 Delivery::~Delivery() {
-  loop_.cancel(retry_);
-  loop_.cancel(heartbeat_timer_);
+  for (EventLoop::TimerId timer : {retry_, refused_retry_, book_retry_, heartbeat_timer_}) {
+    loop_.cancel(timer);
+  }
 }
 
 Result<std::unique_ptr<Delivery>> Delivery::create(EventLoop& loop, const NodeConfig& config) {
@@ -71,7 +76,10 @@ Result<void> Delivery::open() {
   if (!routes) return tl::unexpected(routes.error());
   routes_ = std::move(*routes);
   // Totals of a dataplane that is away; its successor sends them by itself.
-  if (auto counters = Counters::open(config_.counters_path())) counters_ = std::move(*counters);
+  if (auto counters = Counters::open(config_.counters_path())) {
+    counters_ = std::move(*counters);
+    book_.opened(*counters_);
+  }
   publisher_ = std::make_unique<Publisher>(
       loop_, config_.dataplane_socket(),
       Publisher::Callbacks{
@@ -86,8 +94,11 @@ Result<void> Delivery::open() {
 void Delivery::set_intent(std::shared_ptr<const Intent> intent) {
   bool first = intent_ == nullptr;
   intent_ = std::move(intent);
+  changed_ = !first;
+  if (changed_) hold_problem_.clear();
   want_next_hops_and_routes();
   if (first) {
+    began_ = EventLoop::Clock::now();
     publisher_->start();
     heartbeat_timer_ = loop_.every(kHeartbeatLook, [this] { look_at_heartbeats(); });
   }
@@ -97,18 +108,40 @@ void Delivery::set_intent(std::shared_ptr<const Intent> intent) {
 std::future<void> Delivery::adopted(uint64_t revision) {
   std::promise<void> promise;
   std::future<void> future = promise.get_future();
-  if (adoption_.generation != 0 && adoption_.revision >= revision) {
+  bool is_there = adoption_.generation != 0 && adoption_.revision >= revision;
+  if (is_there || is_hopeless(revision)) {
     promise.set_value();
   } else {
-    waiters_.push_back({revision, std::move(promise)});
+    waiters_.push_back({revision, EventLoop::Clock::now() + kWaitMax, std::move(promise)});
   }
   return future;
+}
+
+bool Delivery::is_hopeless(uint64_t revision) const {
+  if (!publisher_->connected()) return EventLoop::Clock::now() - began_ > kConnects;
+  return !hold_problem_.empty() || (refused_retry_ != 0 && refused_revision_ >= revision);
+}
+
+template <typename Answered>
+void Delivery::answer_waiters(Answered answered) {
+  auto end = std::partition(waiters_.begin(), waiters_.end(),
+                            [&](const Waiter& waiter) { return !answered(waiter); });
+  for (auto waiter = end; waiter != waiters_.end(); ++waiter) waiter->promise.set_value();
+  waiters_.erase(end, waiters_.end());
 }
 
 void Delivery::advance() {
   if (intent_ == nullptr) return;
   if (!builder_.busy() && applied_ != intent_) builder_.start(intent_, tables_);
-  if (dirty_ && in_flight_ == 0 && applied_ != nullptr && publisher_->connected()) publish();
+  if (dirty_ && may_publish()) publish();
+}
+
+bool Delivery::may_publish() const {
+  if (in_flight_ != 0 || applied_ == nullptr || !publisher_->connected()) return false;
+  if (!hold_problem_.empty()) return false;
+  // The image that runs knows its next hops: one without them would stop the traffic for a moment.
+  bool runs = publisher_->info()->generation != 0;
+  return !first_ || !runs || next_hops_->settled();
 }
 
 void Delivery::on_tables(std::shared_ptr<const Intent> intent, Result<TableMap> tables) {
@@ -144,13 +177,21 @@ void Delivery::want_next_hops_and_routes() {
     add_vips(*intent_, vips);
   }
   next_hops_->want(backends);
+  // What the counters say was adopted before the dataplane says it.
+  bool unsure =
+      counters_ != nullptr && !publisher_->connected() && counters_->revision() > intent_->revision;
+  bool is_empty = intent_->revision == 0 && !publisher_->connected();
+  if (!changed_ && (unsure || is_empty || !hold_problem_.empty())) return;
   if (auto set = routes_->set(vips); !set) spdlog::warn("routes: {}", set.error().text());
 }
 
 void Delivery::publish() {
   dirty_ = false;
+  loop_.cancel(std::exchange(refused_retry_, 0));
   uint64_t generation =
-      std::max({publisher_->info()->generation, book_.last_generation(), last_generation_}) + 1;
+      std::max({publisher_->info()->generation, book_.last_generation(), last_generation_,
+                counters_ != nullptr ? counters_->generation() : 0}) +
+      1;
   auto sent = build_and_send(generation);
   if (sent) {
     publish_problem_.clear();
@@ -164,9 +205,33 @@ void Delivery::publish() {
   retry_ = loop_.after(kRetry, [this] { advance(); });
 }
 
+// Totals are worth less than the change: without a book that can be saved new names share one.
+void Delivery::claim_counters(uint64_t generation) {
+  auto claimed = book_.claim(*applied_, generation, counters_.get());
+  std::string problem =
+      claimed ? ""
+              : "new services and backends have no totals: the counter book cannot be saved: " +
+                    claimed.error().text();
+  if (problem != book_problem_) {
+    if (!problem.empty()) spdlog::error("{}", problem);
+    if (problem.empty()) spdlog::info("the counter book is saved again");
+  }
+  book_problem_ = std::move(problem);
+  loop_.cancel(std::exchange(book_retry_, 0));
+  if (!claimed) book_retry_ = loop_.after(kBookRetry, [this] { retry_counters(); });
+}
+
+void Delivery::retry_counters() {
+  book_retry_ = 0;
+  claim_counters(std::max(last_generation_, book_.last_generation()) + 1);
+  if (!book_problem_.empty()) return;
+  dirty_ = true;
+  advance();
+}
+
 Result<void> Delivery::build_and_send(uint64_t generation) {
   auto start = EventLoop::Clock::now();
-  if (auto claimed = book_.claim(*applied_, generation); !claimed) return claimed;
+  claim_counters(generation);
   ImageNode node;
   node.generation = generation;
   node.ports = publisher_->info()->ports;
@@ -186,11 +251,13 @@ Result<void> Delivery::build_and_send(uint64_t generation) {
     return {};
   }
   in_flight_ = generation;
+  first_ = false;
   sent_at_ = EventLoop::Clock::now();
   spdlog::info(
-      "published generation={} revision={} services={} pools={} root_bytes={} made_ms={:.1f}",
+      "published generation={} revision={} services={} pools={} root_bytes={} tables_sent={} "
+      "made_ms={:.1f}",
       generation, applied_->revision, applied_->services.size(), applied_->pools.size(), bytes,
-      since_ms(start));
+      publisher_->tables_sent(), since_ms(start));
   return {};
 }
 
@@ -210,7 +277,7 @@ void Delivery::on_next_hops(const std::vector<Address>& changed) {
   if (changed.size() > kNextHopLinesMax) {
     spdlog::info("next hop of {} more backends changed", changed.size() - kNextHopLinesMax);
   }
-  dirty_ = true;
+  if (!changed.empty()) dirty_ = true;
   advance();
 }
 
@@ -220,6 +287,7 @@ void Delivery::on_connected(const DataplaneInfo& info, UniqueFd fd) {
   auto counters = Counters::open(std::move(fd));
   if (counters) {
     counters_ = std::move(*counters);
+    book_.opened(*counters_);
     book_.adopted(info.generation, *counters_);
   } else {
     spdlog::error("{}", counters.error().text());
@@ -227,7 +295,23 @@ void Delivery::on_connected(const DataplaneInfo& info, UniqueFd fd) {
   heartbeats_ = {};
   in_flight_ = 0;
   adoption_ = {};
+  first_ = true;
   refused_.reset();
+  refused_wait_ = {};
+  loop_.cancel(std::exchange(refused_retry_, 0));
+  hold_problem_.clear();
+  if (!changed_ && info.revision > intent_->revision) {
+    hold_problem_ =
+        "nothing is published: the dataplane runs revision " + std::to_string(info.revision) +
+        ", and " + config_.state_dir + "/intent.json " +
+        (intent_->revision == 0 ? "was missing or empty"
+                                : "is at revision " + std::to_string(intent_->revision)) +
+        "; restore that file and restart the control plane, or make any change to "
+        "publish the intent as it is now";
+    spdlog::error("{}", hold_problem_);
+  } else {
+    want_next_hops_and_routes();
+  }
   next_hops_->set_ports(std::set<std::string>(info.ports.begin(), info.ports.end()));
   dirty_ = true;
   advance();
@@ -240,18 +324,31 @@ void Delivery::on_ack(uint64_t generation, uint64_t revision, bool adopted,
                  since_ms(sent_at_));
     adoption_ = {generation, revision};
     refused_.reset();
-    if (counters_ != nullptr) book_.adopted(generation, *counters_);
-    auto answered = std::partition(waiters_.begin(), waiters_.end(), [&](const Waiter& waiter) {
-      return waiter.revision > revision;
-    });
-    for (auto waiter = answered; waiter != waiters_.end(); ++waiter) waiter->promise.set_value();
-    waiters_.erase(answered, waiters_.end());
+    refused_wait_ = {};
+    if (counters_ != nullptr && book_.adopted(generation, *counters_)) dirty_ = true;
+    answer_waiters([&](const Waiter& waiter) { return waiter.revision <= revision; });
   } else {
-    spdlog::error("refused generation={} revision={}: {}", generation, revision, reason);
-    refused_ = RefusedImage{generation, reason};
+    on_refused(generation, revision, reason);
   }
   if (generation >= in_flight_) in_flight_ = 0;
   advance();
+}
+
+void Delivery::on_refused(uint64_t generation, uint64_t revision, const std::string& reason) {
+  refused_wait_ = refused_wait_ == refused_wait_.zero()
+                      ? EventLoop::Clock::duration(kRetry)
+                      : std::min<EventLoop::Clock::duration>(refused_wait_ * 2, kRefusedRetryMax);
+  spdlog::error("refused generation={} revision={}: {}; again in {} s", generation, revision,
+                reason, std::chrono::floor<std::chrono::seconds>(refused_wait_).count());
+  refused_ = RefusedImage{generation, reason};
+  refused_revision_ = revision;
+  loop_.cancel(refused_retry_);
+  refused_retry_ = loop_.after(refused_wait_, [this] {
+    refused_retry_ = 0;
+    dirty_ = true;
+    advance();
+  });
+  answer_waiters([&](const Waiter& waiter) { return waiter.revision <= revision; });
 }
 
 void Delivery::on_disconnected(const std::string& why) {
@@ -259,9 +356,14 @@ void Delivery::on_disconnected(const std::string& why) {
   in_flight_ = 0;
   adoption_ = {};
   dirty_ = true;
+  loop_.cancel(std::exchange(refused_retry_, 0));
+  answer_waiters([](const Waiter&) { return true; });
 }
 
 void Delivery::look_at_heartbeats() {
+  auto now_is = EventLoop::Clock::now();
+  answer_waiters(
+      [&](const Waiter& waiter) { return now_is >= waiter.until || is_hopeless(waiter.revision); });
   bool now_alive = false;
   if (counters_ != nullptr) {
     Heartbeats now = counters_->heartbeats();
@@ -277,8 +379,9 @@ void Delivery::look_at_heartbeats() {
 }
 
 std::string Delivery::problem() const {
-  for (const std::string& one : {publisher_->problem(), build_problem_, publish_problem_,
-                                 next_hops_->problem(), routes_->problem()}) {
+  for (const std::string& one :
+       {publisher_->problem(), hold_problem_, build_problem_, publish_problem_, book_problem_,
+        next_hops_->problem(), routes_->problem()}) {
     if (!one.empty()) return one;
   }
   return "";

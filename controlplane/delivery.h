@@ -37,10 +37,13 @@ class Delivery {
   Delivery(const Delivery&) = delete;
   Delivery& operator=(const Delivery&) = delete;
 
-  // The newest intent. Begins the delivery with the first call.
+  // The newest intent. Begins the delivery with the first call, which gives the stored one; any
+  // other is a change. A stored intent older than the one that runs is not published, nor are
+  // routes changed for it, until a change comes: the state directory was lost, or is a wrong one.
   void set_intent(std::shared_ptr<const Intent> intent);
 
   Adoption adoption() const { return adoption_; }
+  // Ready once that revision is adopted, or is known not to be soon: refused, no dataplane, late.
   std::future<void> adopted(uint64_t revision);
 
   // All of a status but name, start and revision of the intent.
@@ -51,6 +54,7 @@ class Delivery {
  private:
   struct Waiter {
     uint64_t revision;
+    EventLoop::Clock::time_point until;
     std::promise<void> promise;
   };
 
@@ -58,12 +62,19 @@ class Delivery {
   Result<void> open();
   void advance();
   void on_tables(std::shared_ptr<const Intent> intent, Result<TableMap> tables);
+  bool may_publish() const;
   void publish();
+  void claim_counters(uint64_t generation);
+  void retry_counters();
+  bool is_hopeless(uint64_t revision) const;
+  template <typename Answered>
+  void answer_waiters(Answered answered);
   Result<void> build_and_send(uint64_t generation);
   void want_next_hops_and_routes();
   void on_next_hops(const std::vector<Address>& changed);
   void on_connected(const DataplaneInfo& info, UniqueFd counters);
   void on_ack(uint64_t generation, uint64_t revision, bool adopted, const std::string& reason);
+  void on_refused(uint64_t generation, uint64_t revision, const std::string& reason);
   void on_disconnected(const std::string& why);
   void look_at_heartbeats();
   void describe_dataplane(NodeStatus& node) const;
@@ -82,12 +93,21 @@ class Delivery {
   TableMap tables_;
   std::string build_problem_;    // of tables
   std::string publish_problem_;  // of the image
+  std::string hold_problem_;     // why nothing is published although a dataplane is there
+  std::string book_problem_;     // of the counter book
+  bool changed_ = false;         // the newest intent is not the stored one that it began with
+  bool first_ = true;            // nothing was published on this connection yet
   bool dirty_ = false;           // the next image differs from the last
   uint64_t in_flight_ = 0;       // generation sent and not answered
   EventLoop::Clock::time_point sent_at_{};
   uint64_t last_generation_ = 0;
   Adoption adoption_;
   std::optional<RefusedImage> refused_;
+  uint64_t refused_revision_ = 0;
+  EventLoop::Clock::duration refused_wait_{};  // until it is tried again
+  EventLoop::TimerId refused_retry_ = 0;       // 0: not waiting
+  EventLoop::TimerId book_retry_ = 0;          // 0: the book is saved
+  EventLoop::Clock::time_point began_{};
   std::vector<Waiter> waiters_;
   EventLoop::TimerId retry_ = 0;
   EventLoop::TimerId heartbeat_timer_ = 0;

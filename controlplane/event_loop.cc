@@ -15,6 +15,8 @@ namespace {
 
 constexpr uint64_t kWakeId = 0;  // next_id_ starts above it
 constexpr int kEventsMax = 64;
+// What other threads ask for must not keep netlink and the dataplane waiting.
+constexpr auto kPostedAtOnce = std::chrono::milliseconds(5);
 
 }  // namespace
 
@@ -128,7 +130,13 @@ void EventLoop::stop() {
   wake();
 }
 
-int EventLoop::wait_ms() const {
+int EventLoop::wait_ms() {
+  if (!batch_.empty()) return 0;
+  {
+    // Posted while an earlier batch was under way: its wake-up has been used up.
+    const std::lock_guard lock(mutex_);
+    if (!posted_.empty()) return 0;
+  }
   if (timers_.empty()) return -1;
   const auto left = timers_.begin()->first.first - Clock::now();
   if (left <= Clock::duration::zero()) return 0;
@@ -137,15 +145,17 @@ int EventLoop::wait_ms() const {
   return static_cast<int>(std::min<long long>(ms, INT_MAX));
 }
 
-void EventLoop::run_posted() {
-  std::vector<Callback> batch;
-  {
+void EventLoop::run_posted(Clock::duration limit) {
+  if (batch_.empty()) {
     const std::lock_guard lock(mutex_);
-    batch.swap(posted_);
+    batch_.swap(posted_);
   }
-  for (Callback& callback : batch) {
+  const auto start = Clock::now();
+  while (!batch_.empty()) {
+    const Callback callback = std::move(batch_.front());
+    batch_.pop_front();
     callback();
-    callback = nullptr;  // whatever it holds goes now, in order
+    if (Clock::now() - start >= limit) break;
   }
 }
 
@@ -186,12 +196,12 @@ void EventLoop::run() {
       const auto callback = it->second.callback;
       (*callback)(events[i].events);
     }
-    run_posted();
+    run_posted(kPostedAtOnce);
     run_timers();
   }
   // What was posted before stop() runs; nothing is taken from then on.
   while (true) {
-    run_posted();
+    run_posted(Clock::duration::max());
     const std::lock_guard lock(mutex_);
     ended_ = posted_.empty();
     if (ended_) break;

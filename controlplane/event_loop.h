@@ -9,6 +9,8 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <deque>
+#include <exception>
 #include <functional>
 #include <future>
 #include <map>
@@ -53,11 +55,13 @@ class EventLoop {
   void cancel(TimerId id);
 
   // From any thread: runs the callback in the loop's thread, in order of posting. False, and the
-  // callback is dropped, once the loop has ended.
+  // callback is dropped, once the loop has ended. However many are posted, descriptors and timers
+  // get their turn every 5 ms (and after each callback that takes longer).
   bool post(Callback callback);
 
   // From any thread: runs `fn` in the loop's thread and waits for what it returns. Nothing (for
-  // a void `fn`: false) if the loop ended first. In the loop's own thread it runs at once.
+  // a void `fn`: false) if the loop ended first. In the loop's own thread it runs at once. What
+  // `fn` throws, call() throws; the loop goes on.
   template <typename Fn>
   auto call(Fn&& fn);
 
@@ -85,8 +89,8 @@ class EventLoop {
 
   EventLoop() = default;
   TimerId add_timer(Clock::duration delay, Clock::duration period, Callback callback);
-  int wait_ms() const;
-  void run_posted();
+  int wait_ms();
+  void run_posted(Clock::duration limit);
   void run_timers();
   void read_signals();
   void wake();
@@ -103,10 +107,11 @@ class EventLoop {
   std::unordered_map<uint64_t, Watch> watches_;
   std::map<TimerKey, Timer> timers_;
   std::unordered_map<TimerId, Clock::time_point> timer_due_;
-  TimerId running_timer_ = 0;  // being called: cancel() of it stops its period
+  TimerId running_timer_ = 0;   // being called: cancel() of it stops its period
+  std::deque<Callback> batch_;  // taken from posted_, to be run
 
   std::mutex mutex_;  // guards posted_ and ended_
-  std::vector<Callback> posted_;
+  std::deque<Callback> posted_;
   bool ended_ = false;
 };
 
@@ -124,11 +129,18 @@ auto EventLoop::call(Fn&& fn) {
     // If the loop ends first the callback is destroyed unrun, and the promise in it breaks.
     auto promise = std::make_shared<std::promise<R>>();
     std::future<R> future = promise->get_future();
-    post([&fn, promise = std::exchange(promise, nullptr)] { promise->set_value(fn()); });
+    post([&fn, promise = std::exchange(promise, nullptr)] {
+      try {
+        promise->set_value(fn());
+      } catch (...) {
+        promise->set_exception(std::current_exception());
+      }
+    });
     std::optional<R> result;
     try {
       result = future.get();
-    } catch (const std::future_error&) {
+    } catch (const std::future_error& error) {
+      if (error.code() != std::future_errc::broken_promise) throw;
     }
     return result;
   }

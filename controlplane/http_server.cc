@@ -84,10 +84,11 @@ class Queue : public httplib::TaskQueue {
 
 class HttpServer::Impl : public httplib::Server {
  public:
-  Impl(const Config& config, HttpServer::Handler handler, ErrorBody error_body)
+  Impl(const Config& config, HttpServer::Handler handler, ErrorBody error_body, Lost lost)
       : config_(config),
         handler_(std::move(handler)),
         error_body_(std::move(error_body)),
+        lost_(std::move(lost)),
         pool_(config.threads_max, config.waiting_max) {
     set_payload_max_length(config_.body_max);
     set_keep_alive_timeout(config_.idle_timeout.count() / 1000);
@@ -129,7 +130,7 @@ class HttpServer::Impl : public httplib::Server {
       // that nobody can talk to is of no use: better a new one.
       if (!stopping_) {
         spdlog::critical("the control socket is lost: {}; stopping", std::strerror(errno));
-        ::kill(::getpid(), SIGTERM);
+        if (lost_) lost_();
       }
       std::lock_guard lock(mutex_);
       ended_ = true;
@@ -299,6 +300,7 @@ class HttpServer::Impl : public httplib::Server {
   const Config config_;
   const HttpServer::Handler handler_;
   const ErrorBody error_body_;
+  const Lost lost_;
   TaskPool pool_;
   std::atomic<bool> stopping_{false};
   std::thread acceptor_;
@@ -314,8 +316,9 @@ HttpServer::~HttpServer() {
 }
 
 Result<std::unique_ptr<HttpServer>> HttpServer::start(const Config& config, Handler handler,
-                                                      ErrorBody error_body) {
-  auto impl = std::make_unique<Impl>(config, std::move(handler), std::move(error_body));
+                                                      ErrorBody error_body, Lost lost) {
+  auto impl =
+      std::make_unique<Impl>(config, std::move(handler), std::move(error_body), std::move(lost));
   if (auto opened = impl->open(); !opened) return tl::unexpected(opened.error());
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
 }

@@ -47,10 +47,13 @@ class HttpServer {
   // The body of a reply that never came to the handler: malformed HTTP, a body too big, ...
   using ErrorBody = std::function<std::string(int status)>;
 
+  // Called in a thread of the server when it can accept no more: nobody can connect any longer.
+  using Lost = std::function<void()>;
+
   // Listens when it returns. A socket file that nobody listens on is replaced; one that somebody
   // listens on, or that is no socket, is an error.
   static Result<std::unique_ptr<HttpServer>> start(const Config& config, Handler handler,
-                                                   ErrorBody error_body);
+                                                   ErrorBody error_body, Lost lost = {});
   // Stops: closes all connections, waits for the handlers that run, removes the socket file.
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;

@@ -77,7 +77,15 @@ Difference difference(std::string what, const Value* before, const Value* after,
 }  // namespace
 
 ChangeResult replace_intent(const Intent& before, const WantedIntent& wanted) {
-  if (wanted.revision && *wanted.revision != before.revision) {
+  const bool restores = before.revision == 0 && wanted.flow_seed;
+  if (!restores && wanted.flow_seed && *wanted.flow_seed != before.flow_seed) {
+    return refuse(Refusal::conflict, "flow_seed",
+                  "this node has another one, and another would move its flows",
+                  "leave 'flow_seed' out, or restore into a node that never had an intent");
+  }
+  const bool same = wanted.pools == before.pools && wanted.services == before.services;
+  if (same && !restores) return before;
+  if (!restores && wanted.revision && *wanted.revision != before.revision) {
     return refuse(Refusal::conflict, "revision",
                   "the intent is at revision " + std::to_string(before.revision) + ", not " +
                       std::to_string(*wanted.revision),
@@ -85,7 +93,7 @@ ChangeResult replace_intent(const Intent& before, const WantedIntent& wanted) {
   }
   Intent after;
   after.revision = before.revision;
-  after.flow_seed = before.flow_seed;
+  after.flow_seed = wanted.flow_seed.value_or(before.flow_seed);
   after.pools = wanted.pools;
   after.services = wanted.services;
   return checked(std::move(after));

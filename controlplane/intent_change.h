@@ -30,7 +30,11 @@ using ChangeResult = tl::expected<Intent, RefusedChange>;
 
 // What the document of PUT /v1/intent says.
 struct WantedIntent {
-  std::optional<uint64_t> revision;  // the change is refused unless the present one is this
+  // Refused unless the present one is this, or nothing would change.
+  std::optional<uint64_t> revision;
+  // Taken by a node that never had an intent, whatever `revision` says: so a backup is restored.
+  // Refused by any other unless it is the present one.
+  std::optional<uint64_t> flow_seed;
   std::map<std::string, Pool> pools;
   std::map<ServiceKey, Service> services;
 };

@@ -2,9 +2,12 @@
 #include "controlplane/intent_json.h"
 
 #include <algorithm>
+#include <charconv>
+#include <cstdio>
 #include <initializer_list>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <system_error>
 #include <utility>
 
 #include "controlplane/intent_rules.h"
@@ -157,6 +160,18 @@ Result<json> parse_body(std::string_view body, const std::string& path) {
   return parse_json(body.empty() ? "{}" : body, path);
 }
 
+Result<uint64_t> read_seed(const json& value) {
+  constexpr size_t kDigits = 16;
+  uint64_t seed = 0;
+  if (value.is_string()) {
+    const auto& text = value.get_ref<const std::string&>();
+    const char* end = text.data() + text.size();
+    auto [stop, error] = std::from_chars(text.data(), end, seed, 16);
+    if (text.size() == kDigits && error == std::errc() && stop == end) return seed;
+  }
+  return fail("flow_seed", "must be a string of 16 hex digits, got " + json_shown(value));
+}
+
 // The part that PUT /v1/intent and the stored file have in common.
 Result<WantedIntent> read_document(const json& root) {
   WantedIntent out;
@@ -204,7 +219,7 @@ void write_pools_and_services(const Intent& intent, std::string& out) {
 Result<WantedIntent> read_wanted_intent(std::string_view body) {
   auto root = parse_body(body, "");
   if (!root) return tl::unexpected(root.error());
-  if (auto known = only_fields(*root, "", {"revision", "pools", "services"}); !known) {
+  if (auto known = only_fields(*root, "", {"revision", "flow_seed", "pools", "services"}); !known) {
     return tl::unexpected(known.error());
   }
   // What is absent goes: an empty body would take everything away, by a slip.
@@ -212,7 +227,14 @@ Result<WantedIntent> read_wanted_intent(std::string_view body) {
     return fail("body", "has neither pools nor services",
                 "to remove everything say so: {\"pools\":{},\"services\":{}}");
   }
-  return read_document(*root);
+  auto wanted = read_document(*root);
+  if (!wanted) return wanted;
+  if (auto value = root->find("flow_seed"); value != root->end()) {
+    auto seed = read_seed(*value);
+    if (!seed) return tl::unexpected(seed.error());
+    wanted->flow_seed = *seed;
+  }
+  return wanted;
 }
 
 Result<WantedPool> read_wanted_pool(std::string_view body, const std::string& name) {
@@ -238,7 +260,10 @@ Result<Service> read_wanted_service(std::string_view body, const ServiceKey& key
 }
 
 std::string write_intent(const Intent& intent) {
-  std::string out = "{\"revision\":" + std::to_string(intent.revision) + ",";
+  char seed[17];
+  std::snprintf(seed, sizeof seed, "%016llx", static_cast<unsigned long long>(intent.flow_seed));
+  std::string out =
+      "{\"revision\":" + std::to_string(intent.revision) + ",\"flow_seed\":\"" + seed + "\",";
   write_pools_and_services(intent, out);
   return out + "}";
 }

@@ -21,10 +21,11 @@ Result<std::optional<uint32_t>> read_wanted_backend(std::string_view body, const
                                                     const Address& address);
 Result<Service> read_wanted_service(std::string_view body, const ServiceKey& key);
 
-// `{"revision":12,"pools":{...},"services":{...}}` on one line, every field written out.
+// `{"revision":12,"flow_seed":"<16 hex digits>","pools":{...},"services":{...}}` on one line, every
+// field written out. The seed is text: numbers over 2^53 do not survive every JSON tool.
 std::string write_intent(const Intent& intent);
 
-// With the flow seed as well: what a store keeps.
+// What a store keeps, with the flow seed as a number.
 std::string write_stored_intent(const Intent& intent);
 // Checked as a whole: a stored intent that breaks the rules is an error.
 Result<Intent> read_stored_intent(std::string_view text);

@@ -160,6 +160,10 @@ KernelRoute parse_route(const Address& destination, int error, const nlmsghdr* m
   return route;
 }
 
+bool is_passing(int error) {
+  return error == ENOBUFS || error == ENOMEM || error == EAGAIN || error == EINTR;
+}
+
 NetlinkRequest link_dump() {
   NetlinkRequest request(RTM_GETLINK, 0);
   request.header<ifinfomsg>();

@@ -55,8 +55,11 @@ std::optional<std::pair<unsigned, KernelLink>> parse_link(const nlmsghdr* messag
 // RTM_NEWNEIGH and RTM_DELNEIGH (state 0) of IP neighbours, proxies excepted.
 std::optional<std::pair<NeighbourKey, KernelNeighbour>> parse_neighbour(const nlmsghdr* message);
 
-// The answer to route_query(): `error` as of NetlinkSocket::ask.
+// The answer to route_query(): `error` as of NetlinkSocket::ask, one that is_passing() excepted.
 KernelRoute parse_route(const Address& destination, int error, const nlmsghdr* message);
+
+// Says nothing on what was asked, only that the kernel could not answer now.
+bool is_passing(int error);
 
 NetlinkRequest link_dump();
 NetlinkRequest neighbour_dump();

@@ -38,8 +38,7 @@ int run(const std::string& config_path) {
     std::fprintf(stderr, "guideway-controlplane: %s\n", daemon.error().text().c_str());
     return 1;
   }
-  (*daemon)->run();
-  return 0;
+  return (*daemon)->run() ? 0 : 1;
 }
 
 }  // namespace

@@ -22,6 +22,13 @@ int error_of(const nlmsghdr* message) {
   return -static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(message))->error;
 }
 
+// The positive errno of an NLMSG_DONE: a dump that fails half-way, or has no such family, ends so.
+int end_of_dump(const nlmsghdr* message) {
+  if (mnl_nlmsg_get_payload_len(message) < sizeof(int)) return 0;
+  const int error = *static_cast<const int*>(mnl_nlmsg_get_payload(message));
+  return error < 0 ? -error : 0;
+}
+
 // libmnl's own loops are macros that are not C++.
 void each_attribute(const uint8_t* at, const uint8_t* end, const EachAttribute& each) {
   const auto* attribute = reinterpret_cast<const nlattr*>(at);
@@ -80,7 +87,8 @@ ssize_t NetlinkSocket::receive() {
   return n;
 }
 
-// Left-overs of a transaction that failed must not be taken for answers of the next.
+// Left-overs of a transaction that failed must not be taken for answers of the next, nor events
+// from before an overflow for news.
 void NetlinkSocket::drain() {
   while (receive() >= 0 || errno == ENOBUFS) {
   }
@@ -119,7 +127,7 @@ int NetlinkSocket::dump_once(NetlinkRequest& request, std::vector<uint8_t>& mess
     for (; mnl_nlmsg_ok(message, left); message = mnl_nlmsg_next(message, &left)) {
       if (message->nlmsg_seq != sequence_) continue;
       interrupted = interrupted || (message->nlmsg_flags & NLM_F_DUMP_INTR) != 0;
-      if (message->nlmsg_type == NLMSG_DONE) return interrupted ? EINTR : 0;
+      if (message->nlmsg_type == NLMSG_DONE) return interrupted ? EINTR : end_of_dump(message);
       if (message->nlmsg_type == NLMSG_ERROR) return error_of(message);
       const auto* bytes = reinterpret_cast<const uint8_t*>(message);
       messages.insert(messages.end(), bytes, bytes + message->nlmsg_len);
@@ -128,13 +136,18 @@ int NetlinkSocket::dump_once(NetlinkRequest& request, std::vector<uint8_t>& mess
   }
 }
 
-void NetlinkSocket::ask(std::span<NetlinkRequest> requests, const Answer& answer) {
-  for (size_t first = 0; first < requests.size(); first += kBatch)
-    ask_batch(requests.subspan(first, std::min(kBatch, requests.size() - first)), first, answer);
+int NetlinkSocket::ask(std::span<NetlinkRequest> requests, const Answer& answer) {
+  int result = 0;
+  for (size_t first = 0; first < requests.size(); first += kBatch) {
+    const size_t count = std::min(kBatch, requests.size() - first);
+    const int error = ask_batch(requests.subspan(first, count), first, answer);
+    if (result == 0) result = error;
+  }
+  return result;
 }
 
-void NetlinkSocket::ask_batch(std::span<NetlinkRequest> requests, size_t first,
-                              const Answer& answer) {
+int NetlinkSocket::ask_batch(std::span<NetlinkRequest> requests, size_t first,
+                             const Answer& answer) {
   drain();
   std::vector<uint8_t> out;
   const uint32_t first_sequence = sequence_ + 1;
@@ -154,29 +167,23 @@ void NetlinkSocket::ask_batch(std::span<NetlinkRequest> requests, size_t first,
     const bool error = message->nlmsg_type == NLMSG_ERROR;
     answer(first + index, error ? error_of(message) : 0, error ? nullptr : message);
   };
-  int error = 0;
-  if (mnl_socket_sendto(socket_.get(), out.data(), out.size()) < 0) error = errno;
-  while (error == 0 && left > 0) {
+  if (mnl_socket_sendto(socket_.get(), out.data(), out.size()) < 0) return errno;
+  while (left > 0) {
     const ssize_t n = receive();
-    if (n < 0) {
-      error = errno;
-      break;
-    }
+    // EAGAIN: an answer that should be there is lost.
+    if (n < 0) return errno == EAGAIN ? ENOBUFS : errno;
     int rest = static_cast<int>(n);
     const auto* message = reinterpret_cast<const nlmsghdr*>(buffer_.data());
     for (; mnl_nlmsg_ok(message, rest); message = mnl_nlmsg_next(message, &rest)) take(message);
   }
-  if (error == EAGAIN) error = ENOBUFS;  // an answer that should be there is lost
-  for (size_t i = 0; i < requests.size(); ++i) {
-    if (!answered[i]) answer(first + i, error, nullptr);
-  }
+  return 0;
 }
 
 int NetlinkSocket::change(NetlinkRequest& request) {
   request.message()->nlmsg_flags |= NLM_F_ACK;
   int result = 0;
-  ask({&request, 1}, [&](size_t, int error, const nlmsghdr*) { result = error; });
-  return result;
+  const int lost = ask({&request, 1}, [&](size_t, int error, const nlmsghdr*) { result = error; });
+  return lost != 0 ? lost : result;
 }
 
 NetlinkSocket::Read NetlinkSocket::read(const std::function<void(const nlmsghdr*)>& each) {
@@ -184,7 +191,9 @@ NetlinkSocket::Read NetlinkSocket::read(const std::function<void(const nlmsghdr*
     const ssize_t n = receive();
     if (n < 0) {
       if (errno == EAGAIN) return Read::all;
-      return errno == ENOBUFS ? Read::overflow : Read::broken;
+      if (errno != ENOBUFS) return Read::broken;
+      drain();
+      return Read::overflow;
     }
     int left = static_cast<int>(n);
     const auto* message = reinterpret_cast<const nlmsghdr*>(buffer_.data());

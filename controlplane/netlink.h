@@ -60,15 +60,18 @@ class NetlinkSocket {
   int dump(NetlinkRequest& request, const std::function<void(const nlmsghdr*)>& each);
 
   // Sends the requests, many at a time. For each, in order: `answer(index, 0, message)`, or
-  // `answer(index, error, nullptr)` with a positive errno; a request with NLM_F_ACK that went well
-  // has no message. ENOBUFS if an answer was lost.
+  // `answer(index, error, nullptr)` with the kernel's positive errno; a request with NLM_F_ACK that
+  // went well has no message. Returns 0, or the positive errno of why requests could not be sent or
+  // answers are missing (lost: ENOBUFS): nobody knows of those, and `answer` is not called for
+  // them.
   using Answer = std::function<void(size_t index, int error, const nlmsghdr* message)>;
-  void ask(std::span<NetlinkRequest> requests, const Answer& answer);
+  int ask(std::span<NetlinkRequest> requests, const Answer& answer);
 
   // One request with NLM_F_ACK: 0 or a positive errno.
   int change(NetlinkRequest& request);
 
-  // Subscribed sockets: hands over what there is, without waiting.
+  // Subscribed sockets: hands over what there is, without waiting. On an overflow what is left in
+  // the queue is thrown away: it is older than what the caller is going to read.
   Read read(const std::function<void(const nlmsghdr*)>& each);
 
  private:
@@ -78,7 +81,7 @@ class NetlinkSocket {
   ssize_t receive();
   void drain();
   int dump_once(NetlinkRequest& request, std::vector<uint8_t>& messages);
-  void ask_batch(std::span<NetlinkRequest> requests, size_t first, const Answer& answer);
+  int ask_batch(std::span<NetlinkRequest> requests, size_t first, const Answer& answer);
 
   std::unique_ptr<mnl_socket, Close> socket_;
   uint32_t sequence_ = 0;

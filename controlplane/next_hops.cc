@@ -39,6 +39,8 @@ NextHops::NextHops(EventLoop& loop, const Config& config, ChangeCallback on_chan
       managed_works_(config.managed) {}
 
 NextHops::~NextHops() {
+  loop_.cancel(settled_timer_);
+  loop_.cancel(links_timer_);
   loop_.cancel(routes_timer_);
   loop_.cancel(poke_timer_);
   loop_.unwatch(events_.fd());
@@ -67,11 +69,17 @@ Result<void> NextHops::open() {
 }
 
 Result<void> NextHops::read_kernel() {
-  links_.clear();
+  stale_ = true;
+  std::set<unsigned> present;
   auto link_request = link_dump();
-  int error = requests_.dump(link_request, [this](const nlmsghdr* message) {
-    if (auto link = parse_link(message)) links_[link->first] = link->second;
+  int error = requests_.dump(link_request, [&](const nlmsghdr* message) {
+    const auto link = parse_link(message);
+    if (!link) return;
+    take_link(link->first, link->second);
+    present.insert(link->first);
   });
+  if (error == 0)
+    std::erase_if(links_, [&](const auto& entry) { return present.count(entry.first) == 0; });
   std::set<NeighbourKey> seen;
   auto neighbour_request = neighbour_dump();
   if (error == 0) {
@@ -86,6 +94,7 @@ Result<void> NextHops::read_kernel() {
     return fail("next hops",
                 std::string("cannot read links and neighbours: ") + std::strerror(error));
   std::erase_if(neighbours_, [&](const auto& entry) { return seen.count(entry.first) == 0; });
+  stale_ = false;
   return {};
 }
 
@@ -97,10 +106,16 @@ void NextHops::want(const std::set<Address>& backends) {
     if (wanted_.try_emplace(backend).second) fresh.push_back(backend);
   }
   if (fresh.empty() && wanted_.size() == before) return;
+  if (!settled_ && settled_timer_ == 0 && !wanted_.empty()) {
+    settled_timer_ = loop_.after(config_.patience, [this] {
+      if (!std::exchange(settled_, true) && on_change_) on_change_({});
+    });
+  }
   look_up(fresh);
   count_users();
   settle_neighbours();
   judge_all(fresh);
+  settle();
 }
 
 void NextHops::set_ports(const std::set<std::string>& interfaces) {
@@ -108,7 +123,8 @@ void NextHops::set_ports(const std::set<std::string>& interfaces) {
   ports_ = interfaces;
   count_users();
   settle_neighbours();
-  for (auto& [backend, wanted] : wanted_) wanted.state = judge(backend, wanted.route);
+  judge_all(all_wanted());
+  settle();
 }
 
 const NextHopState& NextHops::get(const Address& backend) const {
@@ -130,8 +146,9 @@ void NextHops::on_events() {
         if (message->nlmsg_type == RTM_DELLINK) {
           if (links_.erase(link->first) == 0) return;
         } else {
-          if (links_[link->first] == link->second) return;
-          links_[link->first] = link->second;
+          const auto known = links_.find(link->first);
+          if (known != links_.end() && known->second == link->second) return;
+          take_link(link->first, link->second);
         }
         return schedule_routes();
       }
@@ -140,9 +157,10 @@ void NextHops::on_events() {
     }
   });
   if (read == NetlinkSocket::Read::overflow) {
-    const auto ok = read_kernel();
-    problem_ = ok ? "" : ok.error().text();
+    stale_ = true;
     schedule_routes();
+    look_up_all();
+    return;
   }
   if (read == NetlinkSocket::Read::broken) {
     loop_.unwatch(events_.fd());
@@ -155,7 +173,11 @@ void NextHops::on_neighbour(const nlmsghdr* message, std::set<Address>& touched)
   const auto neighbour = parse_neighbour(message);
   if (!neighbour) return;
   const NeighbourKey& key = neighbour->first;
-  take_neighbour(key, neighbour->second);
+  const auto known = neighbours_.find(key);
+  // Resolution fails after probes. To fail without is how an entry begins to be deleted.
+  const bool deleted = neighbour->second.state == NUD_FAILED && known != neighbours_.end() &&
+                       known->second.valid() && known->second.state != NUD_PROBE;
+  take_neighbour(key, deleted ? KernelNeighbour{} : neighbour->second);
   const auto users = users_.find(key);
   if (users == users_.end()) {
     if (message->nlmsg_type == RTM_DELNEIGH) neighbours_.erase(key);
@@ -164,12 +186,46 @@ void NextHops::on_neighbour(const nlmsghdr* message, std::set<Address>& touched)
   touched.insert(users->second.begin(), users->second.end());
   // Somebody flushed it, or took it out of the kernel's care: ask again.
   const KernelNeighbour& now = neighbour->second;
-  if (managed_works_ && !now.managed && !now.fixed()) schedule_routes();
+  if (deleted || (managed_works_ && !now.managed && !now.fixed())) schedule_routes();
+}
+
+void NextHops::take_link(unsigned ifindex, const KernelLink& link) {
+  const auto known = links_.find(ifindex);
+  const bool was_up = known != links_.end() && known->second.up;
+  links_[ifindex] = link;
+  if (link.up) down_since_.erase(ifindex);
+  if (!was_up || link.up) return;
+  down_since_[ifindex] = EventLoop::Clock::now();
+  schedule_links();
+}
+
+bool NextHops::is_down(unsigned ifindex) const {
+  const auto link = links_.find(ifindex);
+  if (link == links_.end()) return true;
+  if (link->second.up) return false;
+  const auto since = down_since_.find(ifindex);
+  return since == down_since_.end() || EventLoop::Clock::now() - since->second >= config_.link_down;
+}
+
+void NextHops::schedule_links() {
+  if (links_timer_ != 0 || down_since_.empty()) return;
+  auto first = EventLoop::Clock::time_point::max();
+  for (const auto& [ifindex, since] : down_since_) first = std::min(first, since);
+  links_timer_ = loop_.after(first + config_.link_down - EventLoop::Clock::now(), [this] {
+    links_timer_ = 0;
+    const auto changed = judge_all(all_wanted());
+    std::erase_if(down_since_, [this](const auto& entry) { return is_down(entry.first); });
+    schedule_links();
+    report(changed);
+  });
 }
 
 void NextHops::schedule_routes() {
+  schedule_routes(std::max(config_.settle, routes_took_ * kRestPerLookup));
+}
+
+void NextHops::schedule_routes(EventLoop::Clock::duration delay) {
   if (routes_timer_ != 0) return;
-  const auto delay = std::max(config_.settle, routes_took_ * kRestPerLookup);
   routes_timer_ = loop_.after(delay, [this] {
     routes_timer_ = 0;
     look_up_all();
@@ -178,9 +234,12 @@ void NextHops::schedule_routes() {
 
 void NextHops::look_up_all() {
   const auto start = EventLoop::Clock::now();
-  std::vector<Address> all;
-  all.reserve(wanted_.size());
-  for (const auto& [backend, wanted] : wanted_) all.push_back(backend);
+  if (stale_) {
+    const auto ok = read_kernel();
+    problem_ = ok ? "" : ok.error().text();
+    if (!ok) schedule_routes(config_.retry);
+  }
+  const std::vector<Address> all = all_wanted();
   look_up(all);
   count_users();
   settle_neighbours();
@@ -192,9 +251,18 @@ void NextHops::look_up(const std::vector<Address>& backends) {
   std::vector<NetlinkRequest> requests;
   requests.reserve(backends.size());
   for (const Address& backend : backends) requests.push_back(route_query(backend));
-  requests_.ask(requests, [&](size_t i, int error, const nlmsghdr* message) {
-    wanted_[backends[i]].route = parse_route(backends[i], error, message);
+  bool again = false;
+  const int lost = requests_.ask(requests, [&](size_t i, int error, const nlmsghdr* message) {
+    if (is_passing(error)) {
+      again = true;
+      return;
+    }
+    Wanted& wanted = wanted_[backends[i]];
+    wanted.route = parse_route(backends[i], error, message);
+    wanted.looked_up = true;
   });
+  // No answer is no news: what was known of the route holds until there is one.
+  if (lost != 0 || again) schedule_routes(config_.retry);
 }
 
 // Which neighbours the wanted backends need. Those behind an interface that is no port are not
@@ -203,7 +271,7 @@ void NextHops::look_up(const std::vector<Address>& backends) {
 void NextHops::count_users() {
   users_.clear();
   for (const auto& [backend, wanted] : wanted_) {
-    if (!wanted.route.problem.empty()) continue;
+    if (!wanted.looked_up || !wanted.route.problem.empty()) continue;
     const auto link = links_.find(wanted.route.ifindex);
     if (link == links_.end() || !link->second.ethernet || !link->second.up) continue;
     if (!ports_.empty() && ports_.count(link->second.name) == 0) continue;
@@ -236,10 +304,12 @@ void NextHops::refresh_neighbours(const std::vector<NeighbourKey>& keys) {
   std::vector<NetlinkRequest> requests;
   requests.reserve(keys.size());
   for (const NeighbourKey& key : keys) requests.push_back(neighbour_query(key));
-  requests_.ask(requests, [&](size_t i, int, const nlmsghdr* message) {
+  const int lost = requests_.ask(requests, [&](size_t i, int error, const nlmsghdr* message) {
+    if (is_passing(error)) return;
     const auto neighbour = message ? parse_neighbour(message) : std::nullopt;
     take_neighbour(keys[i], neighbour ? neighbour->second : KernelNeighbour{});
   });
+  if (lost != 0) schedule_routes(config_.retry);
 }
 
 void NextHops::ask_neighbours(const std::vector<NeighbourKey>& keys) {
@@ -248,10 +318,11 @@ void NextHops::ask_neighbours(const std::vector<NeighbourKey>& keys) {
   requests.reserve(keys.size());
   for (const NeighbourKey& key : keys) requests.push_back(neighbour_use(key, managed_works_));
   std::vector<NeighbourKey> accepted;
-  requests_.ask(requests, [&](size_t i, int error, const nlmsghdr*) {
+  const int lost = requests_.ask(requests, [&](size_t i, int error, const nlmsghdr*) {
     neighbours_[keys[i]].error = error;
     if (error == 0) accepted.push_back(keys[i]);
   });
+  if (lost != 0) schedule_routes(config_.retry);
   refresh_neighbours(accepted);
   // A kernel before 5.16 knows no managed neighbours and ignores the wish without an error.
   for (const NeighbourKey& key : accepted) {
@@ -290,8 +361,12 @@ void NextHops::take_neighbour(const NeighbourKey& key, const KernelNeighbour& ne
   if (known.state != 0) known.error = 0;
 }
 
-NextHopState NextHops::judge(const Address& backend, const KernelRoute& route) const {
-  const auto none = [](std::string reason) { return NextHopState{{}, std::move(reason)}; };
+NextHops::Verdict NextHops::judge(const Address& backend, const Wanted& wanted) const {
+  const auto none = [](std::string reason, bool pending = false) {
+    return Verdict{{{}, std::move(reason)}, pending};
+  };
+  if (!wanted.looked_up) return none(kUnknown.reason, true);
+  const KernelRoute& route = wanted.route;
   if (!route.problem.empty()) return none(route.problem);
   const auto it = links_.find(route.ifindex);
   if (it == links_.end()) return none("route leaves by an interface that is gone");
@@ -299,19 +374,37 @@ NextHopState NextHops::judge(const Address& backend, const KernelRoute& route) c
   if (!ports_.empty() && ports_.count(link.name) == 0)
     return none("route leaves by " + link.name + ", which is no port of the dataplane");
   if (!link.ethernet) return none("route leaves by " + link.name + ", which is not Ethernet");
-  if (!link.up) return none(link.name + " is down");
   const NeighbourKey key = neighbour_of(backend, route);
-  if (auto problem = neighbour_problem(key, link.name); !problem.empty())
-    return none(std::move(problem));
+  const Mac* mac = mac_of(key, link, wanted);
+  if (mac == nullptr && !link.up) return none(link.name + " is down", true);
+  if (mac == nullptr) return none(neighbour_problem(key, link.name), !has_failed(key));
   const auto& configured = backend.is_v4() ? config_.source4 : config_.source6;
-  return {NextHop{.ifindex = route.ifindex,
-                  .interface = link.name,
-                  .gateway = route.gateway,
-                  .source_mac = link.mac,
-                  .mac = *neighbours_.at(key).mac,
-                  .mtu = route.mtu != 0 ? std::min(route.mtu, link.mtu) : link.mtu,
-                  .source = configured ? configured : route.source},
-          {}};
+  return {{NextHop{.ifindex = route.ifindex,
+                   .interface = link.name,
+                   .gateway = route.gateway,
+                   .source_mac = link.mac,
+                   .mac = *mac,
+                   .mtu = route.mtu != 0 ? std::min(route.mtu, link.mtu) : link.mtu,
+                   .source = configured ? configured : route.source},
+           {}}};
+}
+
+// That of the neighbour; while the kernel does not say, the one that was used so far. Null: none.
+const Mac* NextHops::mac_of(const NeighbourKey& key, const KernelLink& link,
+                            const Wanted& wanted) const {
+  const auto neighbour = neighbours_.find(key);
+  if (link.up && neighbour != neighbours_.end() && neighbour->second.valid())
+    return &*neighbour->second.mac;
+  const auto& before = wanted.state.hop;
+  const bool is_same = before && before->ifindex == key.ifindex && before->interface == link.name &&
+                       before->gateway == wanted.route.gateway;
+  if (!is_same || is_down(key.ifindex) || has_failed(key)) return nullptr;
+  return &before->mac;
+}
+
+bool NextHops::has_failed(const NeighbourKey& key) const {
+  const auto neighbour = neighbours_.find(key);
+  return neighbour != neighbours_.end() && neighbour->second.state == NUD_FAILED;
 }
 
 std::string NextHops::neighbour_problem(const NeighbourKey& key,
@@ -339,16 +432,32 @@ std::vector<Address> NextHops::judge_all(const Addresses& backends) {
   for (const Address& backend : backends) {
     const auto it = wanted_.find(backend);
     if (it == wanted_.end()) continue;
-    NextHopState state = judge(backend, it->second.route);
-    if (state == it->second.state) continue;
-    it->second.state = std::move(state);
+    Verdict verdict = judge(backend, it->second);
+    it->second.pending = verdict.pending;
+    if (verdict.state == it->second.state) continue;
+    it->second.state = std::move(verdict.state);
     changed.push_back(backend);
   }
   return changed;
 }
 
+std::vector<Address> NextHops::all_wanted() const {
+  std::vector<Address> all;
+  all.reserve(wanted_.size());
+  for (const auto& [backend, wanted] : wanted_) all.push_back(backend);
+  return all;
+}
+
+bool NextHops::settle() {
+  if (settled_ || wanted_.empty()) return false;
+  settled_ = std::none_of(wanted_.begin(), wanted_.end(),
+                          [](const auto& entry) { return entry.second.pending; });
+  return settled_;
+}
+
 void NextHops::report(const std::vector<Address>& changed) {
-  if (!changed.empty() && on_change_) on_change_(changed);
+  const bool news = settle();
+  if ((news || !changed.empty()) && on_change_) on_change_(changed);
 }
 
 }  // namespace guideway

@@ -47,6 +47,9 @@ std::string mac_text(const Mac& mac);
 //   "route leaves by eth0, which is no port of the dataplane",
 //   "10.0.0.1 does not answer ARP on eth1" (IPv6: "neighbour discovery"; with a gateway the address
 //   is the gateway's), "10.0.0.21 is being resolved by ARP on eth1", "not looked up yet"
+// A hop that was there stays while the kernel resolves the same neighbour anew (its entry was
+// flushed or is incomplete), and while the link is down for less than Config::link_down: it ends
+// when the kernel's resolution fails.
 struct NextHopState {
   std::optional<NextHop> hop;
   std::string reason;
@@ -60,10 +63,14 @@ class NextHops {
     std::optional<Address> source6;
     EventLoop::Clock::duration settle = std::chrono::milliseconds(20);  // routes: look again when
                                                                         // quiet for so long
-    EventLoop::Clock::duration poke = std::chrono::seconds(5);  // without managed neighbours
-    bool managed = true;                                        // try managed neighbours first
+    EventLoop::Clock::duration poke = std::chrono::seconds(5);       // without managed neighbours
+    bool managed = true;                                             // try managed neighbours first
+    EventLoop::Clock::duration link_down = std::chrono::seconds(1);  // hops outlive the carrier by
+    EventLoop::Clock::duration patience = std::chrono::seconds(3);   // of settled()
+    EventLoop::Clock::duration retry = std::chrono::milliseconds(200);  // the kernel gave no answer
   };
-  // The addresses whose state is another than before, in order.
+  // The addresses whose state is another than before, in order. Called with none, too, when
+  // settled() became true.
   using ChangeCallback = std::function<void(const std::vector<Address>&)>;
 
   // Netlink in the network namespace of the calling thread. Fails without CAP_NET_ADMIN.
@@ -79,6 +86,12 @@ class NextHops {
   void want(const std::set<Address>& backends);
   void set_ports(const std::set<std::string>& interfaces);
 
+  // Whether the next hops are worth a first publication: each wanted address has a hop or a
+  // definite reason against it, or Config::patience is over since the first address was wanted.
+  // Once true with addresses wanted, it stays true. Within want() and set_ports() it becomes true
+  // without a callback.
+  bool settled() const { return settled_ || wanted_.empty(); }
+
   // "not looked up yet" for an address that is not wanted. Valid until the next callback.
   const NextHopState& get(const Address& backend) const;
 
@@ -90,8 +103,14 @@ class NextHops {
     int error = 0;  // of asking the kernel to resolve it
   };
   struct Wanted {
+    bool looked_up = false;  // `route` holds
     KernelRoute route;
     NextHopState state;
+    bool pending = true;  // no hop yet, but there may be one in a moment
+  };
+  struct Verdict {
+    NextHopState state;
+    bool pending = false;
   };
 
   NextHops(EventLoop& loop, const Config& config, ChangeCallback on_change);
@@ -100,7 +119,11 @@ class NextHops {
   Result<void> read_kernel();  // all links and neighbours
   void on_events();
   void on_neighbour(const nlmsghdr* message, std::set<Address>& touched);
+  void take_link(unsigned ifindex, const KernelLink& link);
+  bool is_down(unsigned ifindex) const;  // for longer than hops outlive it
+  void schedule_links();
   void schedule_routes();
+  void schedule_routes(EventLoop::Clock::duration delay);
   void look_up_all();
   void look_up(const std::vector<Address>& backends);
   void count_users();
@@ -110,10 +133,14 @@ class NextHops {
   void release_neighbours(const std::vector<NeighbourKey>& keys);
   void poke();
   void take_neighbour(const NeighbourKey& key, const KernelNeighbour& neighbour);
-  NextHopState judge(const Address& backend, const KernelRoute& route) const;
+  Verdict judge(const Address& backend, const Wanted& wanted) const;
+  const Mac* mac_of(const NeighbourKey& key, const KernelLink& link, const Wanted& wanted) const;
+  bool has_failed(const NeighbourKey& key) const;
   std::string neighbour_problem(const NeighbourKey& key, const std::string& interface) const;
   template <typename Addresses>
   std::vector<Address> judge_all(const Addresses& backends);
+  std::vector<Address> all_wanted() const;
+  bool settle();  // true: settled() became true
   void report(const std::vector<Address>& changed);
 
   EventLoop& loop_;
@@ -127,10 +154,15 @@ class NextHops {
 
   std::map<Address, Wanted> wanted_;
   std::set<std::string> ports_;
-  std::map<unsigned, KernelLink> links_;  // by ifindex
+  std::map<unsigned, KernelLink> links_;                         // by ifindex
+  std::map<unsigned, EventLoop::Clock::time_point> down_since_;  // links that have been up
   std::map<NeighbourKey, Neighbour> neighbours_;
   std::map<NeighbourKey, std::vector<Address>> users_;  // wanted backends behind each neighbour
 
+  bool stale_ = false;  // links and neighbours: events were lost, and reading anew failed
+  bool settled_ = false;
+  EventLoop::TimerId settled_timer_ = 0;
+  EventLoop::TimerId links_timer_ = 0;
   EventLoop::TimerId routes_timer_ = 0;
   EventLoop::TimerId poke_timer_ = 0;
   EventLoop::Clock::duration routes_took_{};

@@ -205,11 +205,13 @@ void Publisher::send_next_image() {
   if (!waiting_) return;
   sent_ = std::exchange(waiting_, nullptr);
   sent_at_ = EventLoop::Clock::now();
+  tables_sent_ = 0;
   for (const auto& table : sent_->tables()) {
     if (held_.count(table->digest()) > 0) continue;
     gw_message message = message_of(GW_TABLE);
     message.digest = table->digest();
     queue_.push_back({message, table, table->fd()});
+    ++tables_sent_;
   }
   gw_message message = message_of(GW_ROOT);
   message.generation = sent_->generation();

@@ -65,6 +65,8 @@ class Publisher {
   const std::optional<DataplaneInfo>& info() const { return info_; }
   // The image of the last ROOT adopted on this connection; null if none.
   const std::shared_ptr<const SealedImage>& adopted() const { return adopted_; }
+  // How many tables went with the image that was sent last; those that the dataplane held did not.
+  size_t tables_sent() const { return tables_sent_; }
   // A sentence for status: why there is no connection, or what is wrong with it; empty: all well.
   std::string problem() const;
 
@@ -99,6 +101,7 @@ class Publisher {
   EventLoop::Clock::time_point sent_at_{};
   std::shared_ptr<const SealedImage> adopted_;
   std::set<uint64_t> held_;  // digests of adopted_'s tables
+  size_t tables_sent_ = 0;
   std::deque<Outgoing> queue_;
   uint32_t watched_events_ = 0;  // by the socket
 };

@@ -5,6 +5,7 @@
 #include <linux/rtnetlink.h>
 #include <sys/epoll.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -203,6 +204,7 @@ void Routes::schedule(EventLoop::Clock::duration delay) {
 Result<void> Routes::reconcile() {
   Result<void> result;
   for (const uint8_t family : {uint8_t{AF_INET}, uint8_t{AF_INET6}}) {
+    if (!has_vips(family) && !kernel_has(family)) continue;
     // Routes first: a VIP is never looked up in a table that lacks it.
     if (auto ok = reconcile_routes(family); !ok && result) result = ok;
     if (auto ok = reconcile_rule(family); !ok && result) result = ok;
@@ -210,6 +212,19 @@ Result<void> Routes::reconcile() {
   problem_ = result ? "" : result.error().text();
   if (!result) schedule(kTryAgain);
   return result;
+}
+
+bool Routes::has_vips(uint8_t family) const {
+  return std::any_of(vips_.begin(), vips_.end(),
+                     [&](const Address& vip) { return family_of(vip) == family; });
+}
+
+// Not, for instance, IPv6 after a boot with ipv6.disable=1.
+bool Routes::kernel_has(uint8_t family) {
+  NetlinkRequest dump(RTM_GETRULE, 0);
+  dump.header<fib_rule_hdr>()->family = family;
+  const int error = requests_.dump(dump, [](const nlmsghdr*) {});
+  return error != EAFNOSUPPORT && error != EOPNOTSUPP;
 }
 
 Result<void> Routes::reconcile_rule(uint8_t family) {
@@ -267,10 +282,11 @@ Result<void> Routes::reconcile_routes(uint8_t family) {
     changed.push_back(vip);
   }
   Result<void> result;
-  requests_.ask(changes, [&](size_t i, int error, const nlmsghdr*) {
+  const int lost = requests_.ask(changes, [&](size_t i, int error, const nlmsghdr*) {
     if (error == 0 || error == ESRCH || !result) return;  // ESRCH: somebody else deleted it
     result = fail_with(family, "cannot set the blackhole of " + changed[i].text(), error);
   });
+  if (lost != 0 && result) result = fail_with(family, "cannot set the blackholes", lost);
   return result;
 }
 

@@ -41,7 +41,8 @@ class Routes {
 
   // Makes rules and routes what `vips` asks for: adds the missing, deletes our left-overs. Done
   // when it returns; again and again from then on, whenever somebody changes them. An error is also
-  // in problem(), and tried again by itself. Twice is the same as once.
+  // in problem(), and tried again by itself. Twice is the same as once. An address family that the
+  // kernel lacks is a problem only if there is a VIP of it.
   Result<void> set(const std::set<Address>& vips);
 
   // What the last reconciliation could not do; empty: all is as wanted.
@@ -53,6 +54,8 @@ class Routes {
   bool concerns_us(const nlmsghdr* message) const;
   void schedule(EventLoop::Clock::duration delay);
   Result<void> reconcile();
+  bool has_vips(uint8_t family) const;
+  bool kernel_has(uint8_t family);
   Result<void> reconcile_rule(uint8_t family);
   Result<void> reconcile_routes(uint8_t family);
 

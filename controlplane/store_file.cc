@@ -17,6 +17,7 @@
 #include <optional>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "controlplane/intent_json.h"
 #include "controlplane/json_text.h"
@@ -52,6 +53,24 @@ Result<void> write_all(int fd, std::string_view text, const std::string& path) {
     if (written < 0) return system_error(path, "cannot be written", errno);
     text.remove_prefix(static_cast<size_t>(written));
   }
+  return {};
+}
+
+// The directory and those above it that are not there yet.
+std::vector<std::filesystem::path> missing_levels(const std::string& directory) {
+  std::vector<std::filesystem::path> out;
+  std::error_code failed;
+  std::filesystem::path level = std::filesystem::absolute(directory, failed).lexically_normal();
+  if (!level.has_filename()) level = level.parent_path();
+  for (; !failed && !std::filesystem::exists(level, failed); level = level.parent_path()) {
+    out.push_back(level);
+  }
+  return out;
+}
+
+Result<void> sync_directory(const std::string& path) {
+  UniqueFd fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd || fsync(fd.get()) != 0) return system_error(path, "cannot be synced", errno);
   return {};
 }
 
@@ -112,9 +131,15 @@ Result<std::unique_ptr<FileStore>> FileStore::open(const std::string& directory)
 
 Result<std::unique_ptr<FileStore>> FileStore::open(const std::string& directory, Random random) {
   std::error_code failed;
-  bool made = std::filesystem::create_directories(directory, failed);
+  const std::vector<std::filesystem::path> missing = missing_levels(directory);
+  std::filesystem::create_directories(directory, failed);
   if (failed) return fail(directory, "cannot be made: " + failed.message());
-  if (made) chmod(directory.c_str(), 0700);
+  if (!missing.empty()) chmod(directory.c_str(), 0700);
+  for (const auto& level : missing) {
+    if (auto synced = sync_directory(level.parent_path().string()); !synced) {
+      return tl::unexpected(synced.error());
+    }
+  }
   std::unique_ptr<FileStore> store(new FileStore);
   store->directory_ = directory;
   store->path_ = directory + "/intent.json";
@@ -127,7 +152,7 @@ Result<std::unique_ptr<FileStore>> FileStore::open(const std::string& directory,
   if (flock(store->lock_.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return system_error(lock, "cannot be locked", errno);
     return fail(directory, "is in use by another guideway-controlplane",
-                "stop that one, or give this one a [paths] state of its own");
+                "a node has one control plane: stop that one first");
   }
   return store;
 }

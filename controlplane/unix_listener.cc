@@ -44,7 +44,7 @@ Result<void> remove_stale(const std::string& path, const sockaddr_un& address) {
   int connected = connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
   // EAGAIN: its backlog is full, so somebody is there.
   if (connected == 0 || errno == EAGAIN) {
-    return fail(path, "another process listens here", "stop it, or set [control] socket");
+    return fail(path, "another process listens here", "stop it: a node has one control plane");
   }
   if (errno != ECONNREFUSED) {
     return fail(path, std::string("cannot be tried: ") + std::strerror(errno));

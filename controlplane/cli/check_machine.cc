@@ -2,13 +2,15 @@
 #include <linux/capability.h>
 
 #include <cstdio>
+#include <cstdlib>
 
 #include "controlplane/cli/finding.h"
 
 namespace guideway::cli {
 namespace {
 
-constexpr int64_t kPlausible = 1704067200;  // 2024-01-01: older than this software
+constexpr unsigned long kNeighbours = 4096;  // each backend on a link needs one
+constexpr int64_t kPlausible = 1704067200;   // 2024-01-01: older than this software
 
 Finding check_kernel(const Machine& machine) {
   int major = 0, minor = 0;
@@ -73,11 +75,30 @@ Finding check_clock(const Machine& machine) {
           "timedatectl set-ntp true"};
 }
 
+// A container may not see the limits of its kernel: no finding then.
+void check_neighbours(const Machine& machine, Findings& out) {
+  for (const char* family : {"ipv4", "ipv6"}) {
+    const auto most =
+        machine.line(std::string("/proc/sys/net/") + family + "/neigh/default/gc_thresh3");
+    if (!most) continue;
+    const std::string key = std::string("net.") + family + ".neigh.default.gc_thresh3";
+    if (std::strtoul(most->c_str(), nullptr, 10) >= kNeighbours) {
+      out.push_back({Level::ok, "neighbours", key + " is " + *most, "", ""});
+    } else {
+      out.push_back({Level::warn, "neighbours", key + " is only " + *most,
+                     "with more backends and gateways than that on its links, some get no packets",
+                     "sysctl -w " + key + "=16384"});
+    }
+  }
+}
+
 }  // namespace
 
 Findings check_machine(const Machine& machine) {
-  return {check_kernel(machine), check_btf(machine), check_af_xdp(machine),
-          check_privileges(machine), check_clock(machine)};
+  Findings out = {check_kernel(machine), check_btf(machine), check_af_xdp(machine),
+                  check_privileges(machine), check_clock(machine)};
+  check_neighbours(machine, out);
+  return out;
 }
 
 }  // namespace guideway::cli

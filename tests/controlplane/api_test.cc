@@ -102,7 +102,7 @@ TEST_F(ApiTest, ALifeOfAPool) {
   expect(200, "PUT", "/v1/pools/web/backends/10.0.0.99", R"({"weight":300})");
   expect(200, "PUT", "/v1/services/203.0.113.10:443/tcp", R"({"pool":"web"})");
   answer = expect(200, "GET", "/v1/intent");
-  EXPECT_EQ(answer, json::parse(R"({"revision":4,
+  EXPECT_EQ(answer, json::parse(R"({"revision":4,"flow_seed":"0000000000000001",
     "pools":{"web":{"forwarding":"l2","table_slots":65537,"backends":
       {"10.0.0.21":{"weight":100},"10.0.0.99":{"weight":300}}}},
     "services":{"203.0.113.10:443/tcp":{"pool":"web"}}})"));
@@ -143,11 +143,39 @@ TEST_F(ApiTest, WholeIntentWithDryRun) {
   answer = expect(200, "PUT", "/v1/intent", body);
   EXPECT_EQ(answer["changed"], false);
   EXPECT_EQ(answer["differences"], json::array());
-  // What GET says can be sent back, once.
+  // What GET says can be sent back, until something changes.
   std::string whole = call("GET", "/v1/intent").body;
   expect(200, "PUT", "/v1/intent", whole);
   expect(200, "PUT", "/v1/pools/web", R"({"table_slots":251})");
   expect_error(409, "PUT", "/v1/intent", whole, "revision", "the intent is at revision 2, not 1");
+  // Nor is it refused when it is so already.
+  expect(200, "PUT", "/v1/pools/web", R"({"table_slots":65537})");
+  answer = expect(200, "PUT", "/v1/intent", whole);
+  EXPECT_EQ(answer["changed"], false);
+  EXPECT_EQ(answer["revision"], 3);
+}
+
+TEST_F(ApiTest, ABackupIsRestoredIntoANewNodeOnly) {
+  start();
+  const std::string backup =
+      R"({"revision":12,"flow_seed":"fedcba9876543210","pools":{"web":{"forwarding":"l2"}}})";
+  json answer = expect(200, "PUT", "/v1/intent", backup);
+  EXPECT_EQ(answer["changed"], true);
+  EXPECT_EQ(answer["revision"], 1);
+  EXPECT_EQ(loop_->call([&] { return control_.intent()->flow_seed; }), 0xfedcba9876543210u);
+  EXPECT_EQ(expect(200, "GET", "/v1/intent")["flow_seed"], "fedcba9876543210");
+  // Again: nothing to do.
+  EXPECT_EQ(expect(200, "PUT", "/v1/intent", backup)["changed"], false);
+  expect_error(409, "PUT", "/v1/intent", R"({"flow_seed":"fedcba9876543211","pools":{}})",
+               "flow_seed", "this node has another one, and another would move its flows");
+  answer = expect(200, "PUT", "/v1/intent", R"({"flow_seed":"FEDCBA9876543210","pools":{}})");
+  EXPECT_EQ(answer["revision"], 2);
+  for (const char* seed : {"1", "\"\"", "\"fedcba987654321\"", "\"fedcba98765432100\"",
+                           "\"fedcba987654321g\"", "\"-edcba9876543210\"", "null"}) {
+    answer =
+        expect(400, "PUT", "/v1/intent", R"({"pools":{},"flow_seed":)" + std::string(seed) + "}");
+    EXPECT_EQ(answer["error"]["field"], "flow_seed");
+  }
 }
 
 TEST_F(ApiTest, WaitForAdoption) {
@@ -452,8 +480,9 @@ TEST_F(ApiTest, TheSocketFile) {
   EXPECT_EQ(info.st_mode & 0777, 0600u);
   auto second = HttpServer::start(config_, nullptr, nullptr);
   ASSERT_FALSE(second);
-  EXPECT_EQ(second.error().text(),
-            config_.path + ": another process listens here (stop it, or set [control] socket)");
+  EXPECT_EQ(
+      second.error().text(),
+      config_.path + ": another process listens here (stop it: a node has one control plane)");
   EXPECT_EQ(call("GET", "/v1/status").status, 200);
   server_.reset();
   EXPECT_FALSE(std::filesystem::exists(config_.path));

@@ -85,6 +85,7 @@ TEST_F(CounterBookTest, AnIndexIsGivenOnOnlyAfterItsLastValueWasRead) {
 
 TEST_F(CounterBookTest, ANameThatComesBackInTimeGoesOn) {
   ASSERT_TRUE(book_.claim(intent_of({1}), 1));
+  book_.adopted(1, *counters_);
   count(1, 100);
   const uint32_t old = index(1);
   ASSERT_TRUE(book_.claim(intent_of({}), 2));
@@ -152,9 +153,59 @@ TEST_F(CounterBookTest, WithoutAFreeIndexNamesShareTheLast) {
   // All others instead: nothing is free until the dataplane has moved on.
   ASSERT_TRUE(book_.claim(intent_of({1}), 2));
   EXPECT_EQ(index(1), GW_BACKENDS_MAX - 1);
-  book_.adopted(2, *counters_);
+  EXPECT_FALSE(book_.adopted(1, *counters_)) << "nothing was freed";
+  EXPECT_TRUE(book_.adopted(2, *counters_)) << "there is room for it now";
   ASSERT_TRUE(book_.claim(intent_of({1}), 3));
   EXPECT_EQ(index(1), 0u);
+  EXPECT_FALSE(book_.adopted(3, *counters_)) << "it has its own";
+}
+
+TEST_F(CounterBookTest, ANewBookOverOldCountersStartsAtZero) {
+  for (unsigned i = 0; i < 4; ++i) file_.backend(0, i) = {1000, 60000};
+  ASSERT_TRUE(book_.claim(intent_of({1, 2}), 8, counters_.get()));
+  EXPECT_EQ(total(1), 0u);
+  count(1, 7);  // for whoever had the index in the book that is lost
+  book_.adopted(7, *counters_);
+  EXPECT_EQ(total(1), 7u) << "the old image still runs";
+  book_.adopted(8, *counters_);
+  EXPECT_EQ(total(1), 0u);
+  count(1, 3);
+  book_.adopted(9, *counters_);
+  EXPECT_EQ(total(1), 3u) << "once only";
+  ASSERT_TRUE(book_.claim(intent_of({1, 2, 3}), 10, counters_.get()));
+  EXPECT_EQ(total(3), 0u) << "an index that the lost book gave away";
+}
+
+TEST_F(CounterBookTest, LostCountersHaveNoBases) {
+  file_.header().epoch = 5;
+  book_.opened(*counters_);
+  ASSERT_TRUE(book_.claim(intent_of({1}), 1));
+  count(1, 100);
+  ASSERT_TRUE(book_.claim(intent_of({}), 2));
+  book_.adopted(2, *counters_);
+  ASSERT_TRUE(book_.claim(intent_of({2}), 3));
+  count(2, 5);
+  auto loaded = CounterBook::load(file_.book_path());
+  ASSERT_TRUE(loaded);
+  file_.header().epoch = 6;  // a restart of the dataplane
+  loaded->opened(*counters_);
+  EXPECT_EQ(loaded->backend("web", backend(2), *counters_)->packets, 5u);
+  file_.header().epoch = 1;
+  file_.backend(0, index(2)) = {150, 9000};  // above the old base already
+  loaded->opened(*counters_);
+  EXPECT_EQ(loaded->backend("web", backend(2), *counters_)->packets, 150u);
+
+  // The same epoch by chance, but another file.
+  file_.header().epoch = 5;
+  CountersFile other;
+  other.header().epoch = 5;
+  other.worker(0).received = 1;
+  auto others = std::move(*Counters::open(other.path()));
+  loaded = CounterBook::load(file_.book_path());
+  ASSERT_TRUE(loaded);
+  other.backend(0, index(2)) = {150, 9000};
+  loaded->opened(*others);
+  EXPECT_EQ(loaded->backend("web", backend(2), *others)->packets, 150u);
 }
 
 TEST_F(CounterBookTest, NoFileIsAnEmptyBook) {
@@ -189,6 +240,24 @@ TEST_F(CounterBookTest, AClaimThatCannotBeSavedSaysSo) {
   const auto ok = book.claim(intent_of({1}), 1);
   ASSERT_FALSE(ok);
   EXPECT_FALSE(book.claim(intent_of({1}), 2)) << "still not saved";
+  EXPECT_EQ(book.backend_index("web", backend(1)), GW_BACKENDS_MAX - 1);
+}
+
+TEST_F(CounterBookTest, WithoutABookThatCanBeSavedOnlyNewNamesShare) {
+  ASSERT_TRUE(book_.claim(intent_of({1}), 1));
+  book_.adopted(1, *counters_);
+  const uint32_t old = index(1);
+  count(1, 9);
+  const std::string in_the_way = file_.book_path() + ".new";
+  ASSERT_EQ(mkdir(in_the_way.c_str(), 0700), 0);
+  EXPECT_FALSE(book_.claim(intent_of({1, 2}), 2));
+  EXPECT_EQ(index(1), old);
+  EXPECT_EQ(total(1), 9u);
+  EXPECT_EQ(index(2), GW_BACKENDS_MAX - 1);
+  ASSERT_EQ(rmdir(in_the_way.c_str()), 0);
+  EXPECT_TRUE(book_.claim(intent_of({1, 2}), 3));
+  EXPECT_NE(index(2), GW_BACKENDS_MAX - 1);
+  EXPECT_NE(index(2), old);
 }
 
 }  // namespace

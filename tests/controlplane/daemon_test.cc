@@ -48,6 +48,7 @@ class DaemonTest : public testing::Test {
     auto daemon = Daemon::start(config_);
     ASSERT_TRUE(daemon) << daemon.error().text();
     daemon_ = std::move(*daemon);
+    started_ = std::chrono::steady_clock::now();
     thread_ = std::thread([this] { daemon_->run(); });
   }
 
@@ -58,9 +59,10 @@ class DaemonTest : public testing::Test {
     daemon_.reset();
   }
 
-  void start_dataplane(uint64_t generation = 0) {
+  void start_dataplane(uint64_t generation = 0, uint64_t revision = 0) {
     dataplane_.reset();
-    dataplane_ = std::make_unique<FakeDataplane>(config_.dataplane_socket(), "eth1", generation);
+    dataplane_ =
+        std::make_unique<FakeDataplane>(config_.dataplane_socket(), "eth1", generation, revision);
   }
 
   json call(const std::string& method, const std::string& target, const std::string& body = "") {
@@ -106,6 +108,7 @@ class DaemonTest : public testing::Test {
   std::unique_ptr<FakeDataplane> dataplane_;
   std::unique_ptr<Daemon> daemon_;
   std::thread thread_;
+  std::chrono::steady_clock::time_point started_;
 };
 
 TEST_F(DaemonTest, AChangeIsAdoptedAndOnlyNewTablesAreSent) {
@@ -191,6 +194,109 @@ TEST_F(DaemonTest, ARefusalIsShownAndOver) {
   json answer = call("DELETE", "/v1/pools/dns?wait=adopted");
   EXPECT_EQ(answer["adopted"], true);
   EXPECT_EQ(call("GET", "/v1/status")["dataplane"]["refused"], nullptr);
+}
+
+TEST_F(DaemonTest, ARefusedImageIsTriedAgain) {
+  start_dataplane();
+  start();
+  make_web();
+  status_when([](const json& s) { return s["services"][0]["state"] == "ready"; });
+  dataplane_->answer(FakeDataplane::Answer::refuse);
+  auto before = std::chrono::steady_clock::now();
+  json answer = call("DELETE", "/v1/services/203.0.113.10:53/udp?wait=adopted");
+  EXPECT_EQ(answer["adopted"], false);
+  EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(4)) << "told at once";
+  size_t roots = dataplane_->roots().size();
+  ASSERT_TRUE(dataplane_->wait_for_roots(roots + 1));
+  EXPECT_FALSE(call("GET", "/v1/status")["dataplane"]["refused"].is_null());
+  dataplane_->answer(FakeDataplane::Answer::adopt);
+  json status = status_when([](const json& s) { return s["dataplane"]["revision"] == 2; });
+  EXPECT_EQ(status["dataplane"]["refused"], nullptr);
+}
+
+TEST_F(DaemonTest, ALostStateDirectoryIsNotPublished) {
+  start();
+  make_web();
+  const std::string is_there =
+      "ip route show table " + std::to_string(config_.route_table) + " | grep -q 203.0.113.10";
+  ASSERT_TRUE(network_->run(is_there));
+  stop();
+  std::filesystem::remove_all(config_.state_dir);
+  start_dataplane(7, 12);
+  start();
+  json status = status_when([](const json& s) { return s["dataplane"]["connected"] == true; });
+  std::string problem = status["dataplane"]["problem"].is_string()
+                            ? status["dataplane"]["problem"].get<std::string>()
+                            : "";
+  EXPECT_NE(problem.find("the dataplane runs revision 12"), std::string::npos) << problem;
+  EXPECT_NE(problem.find(config_.state_dir + "/intent.json was missing or empty"),
+            std::string::npos)
+      << problem;
+  json answer = call("PUT", "/v1/intent?wait=adopted", R"({"pools":{}})");
+  EXPECT_EQ(answer["changed"], false);
+  EXPECT_EQ(answer["adopted"], false);
+  EXPECT_TRUE(dataplane_->roots().empty());
+  EXPECT_TRUE(network_->run(is_there));
+  EXPECT_EQ(status["dataplane"]["revision"], 12);
+  make_web();
+  ASSERT_TRUE(dataplane_->wait_for_roots(1));
+  status = status_when([](const json& s) { return s["dataplane"]["revision"] == 1; });
+  EXPECT_EQ(status["dataplane"]["problem"], nullptr);
+}
+
+TEST_F(DaemonTest, ABookThatCannotBeSavedStopsNoChange) {
+  start_dataplane();
+  start();
+  make_web();
+  const std::string in_the_way = config_.run_dir + "/counter-book.json.new";
+  std::filesystem::create_directory(in_the_way);
+  json answer = call("PUT", "/v1/services/203.0.113.11:80/tcp?wait=adopted", R"({"pool":"web"})");
+  EXPECT_EQ(answer["adopted"], true);
+  EXPECT_TRUE(call("GET", "/v1/status")["dataplane"]["problem"].is_string());
+  size_t roots = dataplane_->roots().size();
+  std::filesystem::remove(in_the_way);
+  ASSERT_TRUE(dataplane_->wait_for_roots(roots + 1)) << "with totals of its own";
+  status_when([](const json& s) { return s["dataplane"]["problem"].is_null(); });
+}
+
+TEST_F(DaemonTest, WithoutADataplaneNobodyWaits) {
+  start_dataplane();
+  start();
+  make_web();
+  dataplane_.reset();
+  status_when([](const json& s) { return s["dataplane"]["connected"] == false; });
+  std::this_thread::sleep_until(started_ + std::chrono::seconds(1));
+  auto before = std::chrono::steady_clock::now();
+  json answer = call("DELETE", "/v1/services/203.0.113.10:53/udp?wait=adopted");
+  EXPECT_EQ(answer["adopted"], false);
+  EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(4));
+}
+
+TEST_F(DaemonTest, OneControlPlaneForADataplane) {
+  start();
+  NodeConfig other = config_;
+  other.state_dir = directory_ + "/other";
+  other.control_socket = directory_ + "/other.sock";
+  auto second = Daemon::start(other);
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().text(), config_.run_dir +
+                                       ": is in use by another guideway-controlplane (a dataplane "
+                                       "has one control plane: stop the other one first)");
+  stop();
+  EXPECT_TRUE(Daemon::start(other));
+}
+
+TEST_F(DaemonTest, ARunningImageIsReplacedWhenNextHopsAreKnown) {
+  start();
+  make_web();
+  stop();
+  ASSERT_TRUE(network_->run("ip neigh flush dev eth1"));
+  start_dataplane(9, 1);
+  start();
+  status_when([](const json& s) {
+    return s["services"][0]["state"] == "ready" && s["dataplane"]["generation"] > 9;
+  });
+  EXPECT_EQ(dataplane_->roots().size(), 1u) << "one without next hops came first";
 }
 
 TEST_F(DaemonTest, ABurstIsOneImage) {

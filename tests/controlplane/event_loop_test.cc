@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 
+#include <stdexcept>
 #include <string>
 
 #include "tests/controlplane/loop_thread.h"
@@ -147,6 +148,65 @@ TEST(EventLoop, CallReturnsTheResult) {
   EXPECT_EQ(loop([&] { return *loop.loop().call([] { return 7; }); }), 7);
   EXPECT_FALSE(loop.loop().in_loop());
   EXPECT_TRUE(loop([&] { return loop.loop().in_loop(); }));
+}
+
+TEST(EventLoop, WhatACallThrowsReachesTheCaller) {
+  LoopThread loop;
+  EXPECT_THROW(loop.loop().call([]() -> int { throw std::runtime_error("no"); }),
+               std::runtime_error);
+  EXPECT_THROW(loop.loop().call([] { throw std::runtime_error("no"); }), std::runtime_error);
+  EXPECT_EQ(loop.loop().call([] { return 42; }), 42);
+}
+
+// Its wake-up is used up while the rest of an earlier batch still runs.
+TEST(EventLoop, APostDuringALongBatchIsNotForgotten) {
+  auto loop = make_loop();
+  bool last = false;
+  loop->post([&] {
+    loop->post([&] {
+      last = true;
+      loop->stop();
+    });
+    const auto until = EventLoop::Clock::now() + milliseconds(8);
+    while (EventLoop::Clock::now() < until) {
+    }
+  });
+  loop->post([] {});
+  loop->run();
+  EXPECT_TRUE(last);
+}
+
+TEST(EventLoop, ManyPostsLeaveTurnsToDescriptorsAndTimers) {
+  auto loop = make_loop();
+  Pipe pipe;
+  int posts = 0;
+  int posts_before_fd = -1;
+  int posts_before_timer = -1;
+  std::string order;
+  ASSERT_TRUE(loop->watch(pipe.out.get(), EPOLLIN, [&](uint32_t) {
+    posts_before_fd = posts;
+    loop->unwatch(pipe.out.get());
+  }));
+  constexpr int kPosts = 100;
+  for (int i = 0; i < kPosts; ++i) {
+    loop->post([&, i] {
+      EXPECT_EQ(posts, i);
+      if (++posts == 1) {
+        pipe.put();
+        loop->after(EventLoop::Clock::duration::zero(), [&] { posts_before_timer = posts; });
+      }
+      const auto until = EventLoop::Clock::now() + milliseconds(1);
+      while (EventLoop::Clock::now() < until) {
+      }
+      if (posts == kPosts) loop->stop();
+    });
+  }
+  loop->run();
+  EXPECT_EQ(posts, kPosts);
+  EXPECT_GT(posts_before_fd, 0);
+  EXPECT_LE(posts_before_fd, 10);
+  EXPECT_GT(posts_before_timer, 0);
+  EXPECT_LE(posts_before_timer, 10);
 }
 
 TEST(EventLoop, AfterTheEndCallsAndPostsSayNo) {

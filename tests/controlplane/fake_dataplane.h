@@ -25,8 +25,9 @@ class FakeDataplane {
  public:
   enum class Answer { adopt, refuse, hold };
 
-  FakeDataplane(const std::string& path, const std::string& interface, uint64_t generation = 0)
-      : path_(path), interface_(interface), generation_(generation) {
+  FakeDataplane(const std::string& path, const std::string& interface, uint64_t generation = 0,
+                uint64_t revision = 0)
+      : path_(path), interface_(interface), generation_(generation), revision_(revision) {
     listener_ = UniqueFd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
     sockaddr_un address = {};
     address.sun_family = AF_UNIX;
@@ -90,6 +91,7 @@ class FakeDataplane {
     hello.type = GW_HELLO;
     hello.layout_oldest = hello.layout_newest = GW_LAYOUT;
     hello.generation = generation_;
+    hello.revision = revision_;
     hello.pid = 77;
     hello.workers = 1;
     hello.ports = 1;
@@ -138,6 +140,7 @@ class FakeDataplane {
   const std::string path_;
   const std::string interface_;
   const uint64_t generation_;
+  const uint64_t revision_;
   UniqueFd listener_;
   UniqueFd peer_;
   int end_[2] = {-1, -1};

@@ -69,7 +69,8 @@ TEST(IntentJson, BadDocuments) {
           {"{}x",
            "body: is not JSON: parse error at line 1, column 3: syntax error while parsing "
            "value - invalid literal; last read: '{}x'; expected end of input"},
-          {R"({"pool":{}})", "pool: unknown field (known here: revision, pools, services)"},
+          {R"({"pool":{}})",
+           "pool: unknown field (known here: revision, flow_seed, pools, services)"},
           {R"({"pools":{},"pools":{}})", "pools: is given twice"},
           {R"({"pools":[]})", "pools: must be an object, got an array"},
           {R"({"pools":{"web":null}})", "pools.web: must be an object, got null"},
@@ -119,7 +120,8 @@ TEST(IntentJson, BadDocuments) {
            "body: is not JSON: parse error at line 1, column 4: syntax error while parsing object "
            "key - invalid string: ill-formed UTF-8 byte; last read: '\"a\xff'; expected string "
            "literal"},
-          {R"({"a\nb":1})", "a?b: unknown field (known here: revision, pools, services)"},
+          {R"({"a\nb":1})",
+           "a?b: unknown field (known here: revision, flow_seed, pools, services)"},
       },
       [](const char* body) -> std::optional<Error> {
         auto read = read_wanted_intent(body);

@@ -1,13 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/next_hops.h"
 
+#include <dlfcn.h>
 #include <gtest/gtest.h>
+#include <libmnl/libmnl.h>
+#include <linux/rtnetlink.h>
+#include <sys/socket.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
 #include <cstdio>
 
 #include "tests/controlplane/loop_thread.h"
 #include "tests/controlplane/test_network.h"
+
+// libmnl's own, unless a test wants requests for routes to fail on their way.
+static std::atomic<bool> g_routes_fail{false};
+extern "C" ssize_t mnl_socket_sendto(const mnl_socket* socket, const void* bytes, size_t size) {
+  if (g_routes_fail && static_cast<const nlmsghdr*>(bytes)->nlmsg_type == RTM_GETROUTE) {
+    errno = ENOBUFS;
+    return -1;
+  }
+  using Send = ssize_t (*)(const mnl_socket*, const void*, size_t);
+  static const auto send = reinterpret_cast<Send>(dlsym(RTLD_NEXT, "mnl_socket_sendto"));
+  return send(socket, bytes, size);
+}
 
 namespace guideway {
 namespace {
@@ -35,6 +53,7 @@ class NextHopsTest : public ::testing::Test {
     loop_ = std::make_unique<LoopThread>();
   }
   void TearDown() override {
+    g_routes_fail = false;
     if (loop_ && hops_) (*loop_)([&] { hops_.reset(); });
   }
 
@@ -42,6 +61,10 @@ class NextHopsTest : public ::testing::Test {
     (*loop_)([&] {
       auto hops = NextHops::create(loop_->loop(), config, [this](const std::vector<Address>& all) {
         changed_.insert(changed_.end(), all.begin(), all.end());
+        if (all.empty()) ++settled_calls_;
+        for (const Address& address : all) {
+          if (!hops_->get(address).hop) lost_.push_back(address);
+        }
       });
       ASSERT_TRUE(hops) << hops.error().text();
       hops_ = std::move(*hops);
@@ -73,7 +96,162 @@ class NextHopsTest : public ::testing::Test {
   std::unique_ptr<LoopThread> loop_;
   std::unique_ptr<NextHops> hops_;
   std::vector<Address> changed_;
+  std::vector<Address> lost_;  // changed, and without a hop then
+  int settled_calls_ = 0;
+  // Whatever the kernel did before is known and judged when this returns. "10.66.0.1" is wanted.
+  void catch_up() {
+    static int nth = 0;
+    const bool odd = ++nth % 2 != 0;
+    ASSERT_TRUE(network_->run(std::string("ip route replace ") +
+                              (odd ? "prohibit" : "unreachable") + " 10.66.0.1"));
+    ASSERT_TRUE(reason_becomes("10.66.0.1", std::string("the route to 10.66.0.1 is ") +
+                                                (odd ? "prohibited" : "unreachable")));
+    (*loop_)([&] { std::erase(lost_, ip("10.66.0.1")); });
+  }
+  std::vector<Address> lost() {
+    return (*loop_)([&] { return lost_; });
+  }
+  static bool is_up(const char* link) {
+    return TestNetwork::output("ip link show " + std::string(link)).find("state UP") !=
+           std::string::npos;
+  }
 };
+
+TEST_F(NextHopsTest, AFlushDoesNotInterruptTheHops) {
+  make();
+  want({"10.0.0.21", "fd00::21", "10.66.0.1"});
+  ASSERT_TRUE(resolves("10.0.0.21"));
+  ASSERT_TRUE(resolves("fd00::21"));
+  for (int i = 0; i < 10; ++i) {
+    ASSERT_TRUE(network_->run("ip neigh flush dev eth1"));
+    ASSERT_TRUE(network_->run("ip -6 neigh flush dev eth1"));
+    catch_up();
+  }
+  EXPECT_EQ(lost(), std::vector<Address>{});
+  EXPECT_TRUE(loop_->eventually([&] {
+    return neighbour("10.0.0.21").find("managed") != std::string::npos &&
+           neighbour("fd00::21").find("managed") != std::string::npos;
+  }));
+
+  // What is learned anew replaces what was kept.
+  ASSERT_TRUE(network_->peer("ip link set peer0 address 02:00:00:00:00:07"));
+  ASSERT_TRUE(network_->run("ip neigh flush dev eth1"));
+  EXPECT_TRUE(loop_->eventually(
+      [&] { return mac_text(hops_->get(ip("10.0.0.21")).hop->mac) == "02:00:00:00:00:07"; }));
+  EXPECT_EQ(lost(), std::vector<Address>{});
+
+  // And a neighbour that is not there any more is given up.
+  ASSERT_TRUE(network_->peer("ip addr del 10.0.0.21/24 dev peer0"));
+  ASSERT_TRUE(network_->run("ip neigh flush dev eth1"));
+  EXPECT_TRUE(reason_becomes("10.0.0.21", "10.0.0.21 does not answer ARP on eth1"));
+  EXPECT_EQ(lost(), std::vector<Address>{ip("10.0.0.21")});
+}
+
+TEST_F(NextHopsTest, ACarrierThatComesBackDoesNotInterruptTheHops) {
+  NextHops::Config config;
+  config.link_down = std::chrono::hours(1);
+  make(config);
+  want({"10.0.0.21", "10.66.0.1"});
+  ASSERT_TRUE(resolves("10.0.0.21"));
+  ASSERT_TRUE(network_->peer("ip link set peer0 down"));
+  ASSERT_TRUE(loop_->eventually([&] { return !is_up("eth1"); }));
+  catch_up();
+  EXPECT_TRUE(get("10.0.0.21").hop);
+  ASSERT_TRUE(network_->peer("ip link set peer0 up"));
+  ASSERT_TRUE(loop_->eventually([&] { return is_up("eth1"); }));
+  catch_up();
+  ASSERT_TRUE(loop_->eventually(
+      [&] { return neighbour("10.0.0.21").find("REACHABLE") != std::string::npos; }));
+  catch_up();
+  EXPECT_EQ(lost(), std::vector<Address>{});
+}
+
+TEST_F(NextHopsTest, ALinkThatStaysDownEndsTheHops) {
+  NextHops::Config config;
+  config.link_down = std::chrono::milliseconds(50);
+  make(config);
+  want({"10.0.0.21", "10.66.0.1"});
+  ASSERT_TRUE(resolves("10.0.0.21"));
+  ASSERT_TRUE(network_->peer("ip link set peer0 down"));
+  EXPECT_TRUE(reason_becomes("10.0.0.21", "eth1 is down"));
+  EXPECT_EQ(lost(), std::vector<Address>{ip("10.0.0.21")});
+}
+
+TEST_F(NextHopsTest, SettledWhenAllAreResolvedOrDefinitelyNot) {
+  make();
+  want({});
+  want({"10.0.0.21", "10.0.0.99", "10.77.0.1"});
+  EXPECT_FALSE((*loop_)([&] { return hops_->settled(); }));
+  ASSERT_TRUE(loop_->eventually([&] { return hops_->settled(); }, std::chrono::seconds(2)));
+  EXPECT_TRUE(get("10.0.0.21").hop);
+  EXPECT_EQ(get("10.0.0.99").reason, "10.0.0.99 does not answer ARP on eth1");
+  // Once is enough.
+  want({"10.0.0.98"});
+  EXPECT_TRUE((*loop_)([&] { return hops_->settled(); }));
+}
+
+TEST_F(NextHopsTest, SettledAtOnceWithoutARoute) {
+  make();
+  want({"10.77.0.1"});
+  EXPECT_TRUE((*loop_)([&] { return hops_->settled(); }));
+}
+
+TEST_F(NextHopsTest, PatienceEndsAndIsReported) {
+  ASSERT_TRUE(network_->run("sh -c 'echo 100000 >/proc/sys/net/ipv4/neigh/eth1/retrans_time_ms'"));
+  NextHops::Config config;
+  config.patience = std::chrono::milliseconds(50);
+  make(config);
+  want({"10.0.0.99"});
+  EXPECT_FALSE((*loop_)([&] { return hops_->settled(); }));
+  ASSERT_TRUE(loop_->eventually([&] { return settled_calls_ == 1; }));
+  EXPECT_TRUE((*loop_)([&] { return hops_->settled(); }));
+  EXPECT_EQ(get("10.0.0.99").reason, "10.0.0.99 is being resolved by ARP on eth1");
+}
+
+TEST_F(NextHopsTest, EventsFromBeforeAnOverflowAreNotNews) {
+  const std::string set = "neigh replace 10.0.0.50 dev eth1 nud permanent lladdr 02:00:00:00:00:";
+  ASSERT_TRUE(network_->run("ip " + set + "50"));
+  make();
+  want({"10.0.0.50", "10.66.0.1"});
+  ASSERT_TRUE(get("10.0.0.50").hop);
+  // A short queue for the events.
+  for (int fd = 3; fd < 256; ++fd) {
+    sockaddr_nl address{};
+    socklen_t bytes = sizeof address;
+    const int least = 1;
+    const bool subscribed = getsockname(fd, reinterpret_cast<sockaddr*>(&address), &bytes) == 0 &&
+                            address.nl_family == AF_NETLINK && address.nl_groups != 0;
+    if (!subscribed) continue;
+    ASSERT_EQ(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &least, sizeof least), 0);
+  }
+  (*loop_)([&] {
+    for (const char* mac : {"51", "52", "53", "54", "55", "56", "57", "58", "59"})
+      ASSERT_TRUE(network_->run("ip " + set + mac));
+  });
+  ASSERT_TRUE(loop_->eventually(
+      [&] { return mac_text(hops_->get(ip("10.0.0.50")).hop->mac) == "02:00:00:00:00:59"; }));
+  catch_up();
+  EXPECT_EQ(mac_text(get("10.0.0.50").hop->mac), "02:00:00:00:00:59");
+}
+
+TEST_F(NextHopsTest, ALookupThatGotNoAnswerIsNoNews) {
+  NextHops::Config config;
+  config.retry = std::chrono::milliseconds(10);
+  make(config);
+  want({"10.0.0.21"});
+  ASSERT_TRUE(resolves("10.0.0.21"));
+  g_routes_fail = true;
+  want({"10.0.0.21", "10.0.0.1"});
+  EXPECT_EQ(get("10.0.0.1").reason, "not looked up yet");
+  EXPECT_FALSE((*loop_)([&] { return hops_->get(ip("10.0.0.1")).hop.has_value(); }));
+  ASSERT_TRUE(network_->run("ip route add blackhole 10.9.0.0/16"));  // all are looked up again
+  ASSERT_TRUE(network_->run("ip link set eth1 mtu 1300"));
+  ASSERT_TRUE(loop_->eventually([&] { return hops_->get(ip("10.0.0.21")).hop->mtu == 1300; }));
+  EXPECT_EQ(lost(), std::vector<Address>{});
+  // It looks again by itself.
+  g_routes_fail = false;
+  EXPECT_TRUE(resolves("10.0.0.1"));
+}
 
 TEST_F(NextHopsTest, ResolvesOnTheLinkInBothFamilies) {
   make();

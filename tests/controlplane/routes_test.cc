@@ -1,13 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/routes.h"
 
+#include <dlfcn.h>
 #include <gtest/gtest.h>
+#include <libmnl/libmnl.h>
+#include <linux/fib_rules.h>
+#include <sys/socket.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 
 #include "tests/controlplane/loop_thread.h"
 #include "tests/controlplane/test_network.h"
+
+// libmnl's own, unless a test wants a kernel without IPv6: then a family that no kernel has is
+// asked for instead, and the kernel answers as it would for IPv6.
+static std::atomic<bool> g_no_ipv6{false};
+extern "C" ssize_t mnl_socket_sendto(const mnl_socket* socket, const void* bytes, size_t size) {
+  const auto* message = static_cast<const nlmsghdr*>(bytes);
+  if (g_no_ipv6 && message->nlmsg_type == RTM_GETRULE) {
+    auto* header = static_cast<fib_rule_hdr*>(mnl_nlmsg_get_payload(message));
+    if (header->family == AF_INET6) header->family = AF_ROSE;
+  }
+  using Send = ssize_t (*)(const mnl_socket*, const void*, size_t);
+  static const auto send = reinterpret_cast<Send>(dlsym(RTLD_NEXT, "mnl_socket_sendto"));
+  return send(socket, bytes, size);
+}
 
 namespace guideway {
 namespace {
@@ -27,6 +46,7 @@ class RoutesTest : public ::testing::Test {
     make({});
   }
   void TearDown() override {
+    g_no_ipv6 = false;
     if (loop_ && routes_) (*loop_)([&] { routes_.reset(); });
   }
   void make(Routes::Config config) {
@@ -132,6 +152,17 @@ TEST_F(RoutesTest, AProblemIsToldAndGoesAway) {
   ASSERT_TRUE(network_->run("ip route del unreachable 203.0.113.10 table 2203"));
   EXPECT_TRUE(loop_->eventually([&] { return routes_->problem().empty(); }));
   EXPECT_EQ(table("-4"), "blackhole 203.0.113.10 proto 203 \n");
+}
+
+TEST_F(RoutesTest, AKernelWithoutIpv6IsAProblemOnlyWithIpv6Vips) {
+  g_no_ipv6 = true;
+  set(vips({"203.0.113.10"}));
+  EXPECT_EQ((*loop_)([&] { return routes_->problem(); }), "");
+  EXPECT_EQ(rules("-4"), kRule);
+  EXPECT_EQ(rules("-6"), "");
+  (*loop_)([&] { EXPECT_FALSE(routes_->set(vips({"203.0.113.10", "2001:db8::10"}))); });
+  EXPECT_EQ((*loop_)([&] { return routes_->problem(); }),
+            "routes (IPv6): cannot read the rules: Address family not supported by protocol");
 }
 
 TEST_F(RoutesTest, AThousandVips) {

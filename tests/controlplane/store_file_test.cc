@@ -77,8 +77,8 @@ TEST_F(FileStoreTest, OneOwnerAtATime) {
   auto second = FileStore::open(state_);
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().text(), state_ +
-                                       ": is in use by another guideway-controlplane (stop that "
-                                       "one, or give this one a [paths] state of its own)");
+                                       ": is in use by another guideway-controlplane (a node has "
+                                       "one control plane: stop that one first)");
   first.reset();
   EXPECT_TRUE(FileStore::open(state_));
 }
