@@ -89,7 +89,7 @@ IP
 
 make_client() {
   make_namespace client
-  in_ns client sysctl -qw net.ipv4.tcp_tw_reuse=1 net.ipv4.ip_local_port_range='1024 65535'
+  in_ns client sysctl -qw net.ipv4.tcp_tw_reuse=1 net.ipv4.ip_local_port_range='20480 65535'
   make_link client eth0 02:00:00:00:04:02 router client
   ip -n "$(ns router)" -batch - <<'IP'
 address add 198.51.100.1/24 dev client

@@ -78,6 +78,17 @@ def test_wrong_usage_is_refused(plain):
         assert "unbound variable" not in done.stderr
 
 
+def test_the_name_may_stand_anywhere_before_the_command(plain):
+    for arguments in (["--name", plain.name, "client"], ["client", "--name", plain.name]):
+        done = subprocess.run([SCRIPT, "exec", *arguments, "echo", "--name", "other"],
+                              capture_output=True, text=True, check=True)
+        assert done.stdout == "--name other\n"
+    for arguments in (["status", "--name", plain.name], ["logs", "b1", "--name", plain.name, "nginx"],
+                      ["start", "b1", "nginx", "--name", plain.name]):
+        done = subprocess.run([SCRIPT, *arguments], capture_output=True, text=True)
+        assert done.returncode == 0 or "already runs on b1" in done.stderr, done
+
+
 def test_down_takes_half_a_lab(new_lab):
     lab = Lab(f"h{os.getpid()}", start=False, backends=1)
     try:
