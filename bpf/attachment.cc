@@ -158,6 +158,13 @@ Result<std::optional<Attachment>> xdp_attachment_of(const Interface& interface,
   return found;
 }
 
+Result<bool> xdp_is_attached(const Interface& interface, unsigned program_id) {
+  return xdp_attachments(interface).map([&](const std::vector<Attachment>& all) {
+    return std::any_of(all.begin(), all.end(),
+                       [&](const Attachment& one) { return one.program_id == program_id; });
+  });
+}
+
 Result<XdpMode> xdp_attach(const Interface& interface, int program_fd, std::string* why_generic) {
   int index = static_cast<int>(interface.index);
   Complaints complaints;
@@ -195,11 +202,8 @@ Result<void> xdp_detach(const Interface& interface, const Attachment& attachment
                              mode_flag(attachment.mode) | XDP_FLAGS_REPLACE, &options);
   if (error == 0) return {};
 
-  Result<std::vector<Attachment>> left = xdp_attachments(interface);
-  if (left && std::none_of(left->begin(), left->end(), [&](const Attachment& one) {
-        return one.program_id == attachment.program_id;
-      }))
-    return {};
+  Result<bool> left = xdp_is_attached(interface, attachment.program_id);
+  if (left && !*left) return {};
   return fail(interface.name,
               "detaching XDP program " + std::to_string(attachment.program_id) + ": " +
                   reason(error, complaints),

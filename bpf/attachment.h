@@ -49,6 +49,9 @@ Result<std::vector<Attachment>> xdp_attachments(const Interface& interface);
 Result<std::optional<Attachment>> xdp_attachment_of(const Interface& interface,
                                                     std::string_view program);
 
+// Whether this very program is on the interface; false as well if the interface is gone.
+Result<bool> xdp_is_attached(const Interface& interface, unsigned program_id);
+
 // Attaches where nothing is attached: native, else generic. `why_generic`, if not null, gets the
 // reason native mode was refused.
 Result<XdpMode> xdp_attach(const Interface& interface, int program_fd, std::string* why_generic);

@@ -52,11 +52,7 @@ Result<EdgeCounters> Edge::counters() const {
 }
 
 Result<bool> Edge::attached() const {
-  return xdp_attachments(interface_).map([&](const std::vector<Attachment>& all) {
-    return std::any_of(all.begin(), all.end(), [&](const Attachment& one) {
-      return one.program_id == attachment_.program_id;
-    });
-  });
+  return xdp_is_attached(interface_, attachment_.program_id);
 }
 
 Result<void> Edge::detach() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The `edge` program on a port's interface (edge.bpf.c). DPDK's AF_XDP driver loads and attaches
-// it; Edge finds it there and keeps its list of VIPs.
+// it; Edge finds it there and keeps its list of VIPs. The prober's end of it is scoreboard.h.
 //
 //   Edge::clear_stale(interface)     before DPDK starts the port: the driver refuses to attach
 //                                    over the program of a process that was killed

@@ -12,6 +12,9 @@
 
 #include <linux/types.h>
 
+#include "bpf/cookie.h"
+#include "bpf/score.h"
+
 #ifdef __cplusplus
 #define GW_BPF_ASSERT(condition) static_assert(condition)
 #else
@@ -44,11 +47,22 @@ struct gw_prefix_key {
 GW_BPF_ASSERT(sizeof(struct gw_prefix_key) == 20);
 GW_BPF_ASSERT(__builtin_offsetof(struct gw_prefix_key, bytes) == 4);
 
+/*
+ * `scoreboard` (edge): an array of GW_PROBE_TARGETS_MAX gw_score, which user space maps.
+ * `probe_secret` (edge): an array of one gw_probe_secret; while it is all zero nothing is taken for
+ * a reply.
+ */
+GW_BPF_ASSERT(sizeof(struct gw_score) == 128);
+GW_BPF_ASSERT(__builtin_offsetof(struct gw_score, reply) == 64);
+GW_BPF_ASSERT(sizeof(struct gw_probe_secret) == 16);
+GW_BPF_ASSERT(sizeof(struct gw_probe_mark) == 16);
+
 /*                name        meaning */
-#define GW_EDGE_COUNTERS(X)                        \
-  X(kernel, "not for a VIP, passed to the kernel") \
-  X(steered, "for a VIP, handed to the dataplane") \
-  X(no_dataplane, "for a VIP, dropped: no dataplane socket on this NIC queue")
+#define GW_EDGE_COUNTERS(X)                                                    \
+  X(kernel, "not for a VIP, passed to the kernel")                             \
+  X(steered, "for a VIP, handed to the dataplane")                             \
+  X(no_dataplane, "for a VIP, dropped: no dataplane socket on this NIC queue") \
+  X(probe_reply, "the reply to a health probe, taken")
 
 #define GW_REDIRECT_COUNTERS(X)                                                         \
   X(other, "not a tunnel packet, passed to the kernel")                                 \

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bpf/object.h"
 
+#include <fcntl.h>
+
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -42,6 +44,14 @@ Result<int> BpfObject::program_fd(const std::string& name) const {
   bpf_program* program = bpf_object__find_program_by_name(object_.get(), name.c_str());
   if (!program) return fail(path_, "has no program '" + name + "'");
   return bpf_program__fd(program);
+}
+
+Result<UniqueFd> BpfObject::program(const std::string& name) const {
+  Result<int> owned = program_fd(name);
+  if (!owned) return tl::unexpected(owned.error());
+  UniqueFd copy(fcntl(*owned, F_DUPFD_CLOEXEC, 0));
+  if (!copy) return fail(path_, "duplicating a descriptor: " + std::string(std::strerror(errno)));
+  return copy;
 }
 
 Result<int> BpfObject::map_fd(const std::string& name) const {

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "controlplane/result.h"
+#include "controlplane/unique_fd.h"
 
 namespace guideway {
 
@@ -24,7 +25,8 @@ class BpfObject {
   // Errors name the file and carry the last complaint of libbpf or the verifier.
   static Result<BpfObject> load(const std::string& path);
 
-  Result<int> program_fd(const std::string& name) const;  // owned by the object
+  Result<int> program_fd(const std::string& name) const;    // owned by the object
+  Result<UniqueFd> program(const std::string& name) const;  // a descriptor that outlives the object
   Result<int> map_fd(const std::string& name) const;
 
  private:

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bpf/redirect.h"
 
-#include <fcntl.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -16,19 +15,6 @@
 namespace guideway {
 
 static_assert(std::size(kRedirectCounters) == GW_REDIRECT_COUNTERS_END);
-
-namespace {
-
-// The object closes its own descriptor of the program when it goes.
-Result<Attachment> freshly_loaded(const BpfObject& object) {
-  Result<int> owned = object.program_fd(GW_REDIRECT_PROGRAM);
-  if (!owned) return tl::unexpected(owned.error());
-  UniqueFd program(fcntl(*owned, F_DUPFD_CLOEXEC, 0));
-  if (!program) return fail("", "duplicating a descriptor: " + std::string(std::strerror(errno)));
-  return describe_program(std::move(program));
-}
-
-}  // namespace
 
 Result<Redirect> Redirect::of(const Interface& interface, Attachment attachment) {
   Redirect redirect;
@@ -87,7 +73,7 @@ Result<Redirect> Redirect::attach(const std::string& name, const std::string& ob
   if (!there) return tl::unexpected(there.error());
   Result<BpfObject> object = BpfObject::load(object_path);
   if (!object) return tl::unexpected(object.error());
-  Result<Attachment> fresh = freshly_loaded(*object);
+  Result<Attachment> fresh = object->program(GW_REDIRECT_PROGRAM).and_then(describe_program);
   if (!fresh) return tl::unexpected(fresh.error());
 
   bool same = *there && (*there)->tag == fresh->tag;
@@ -149,11 +135,7 @@ Result<RedirectCounters> Redirect::counters() const {
 }
 
 Result<bool> Redirect::attached() const {
-  return xdp_attachments(interface_).map([&](const std::vector<Attachment>& all) {
-    return std::any_of(all.begin(), all.end(), [&](const Attachment& one) {
-      return one.program_id == attachment_.program_id;
-    });
-  });
+  return xdp_is_attached(interface_, attachment_.program_id);
 }
 
 Result<void> Redirect::detach() {

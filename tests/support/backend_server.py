@@ -5,9 +5,11 @@
 UDP port 53: a DNS-like echo. A query is answered with its own id and question and one TXT record
 that names this backend; anything that is no DNS query comes back as it is.
 TCP port 8080: HTTP. The answer to a POST is the SHA-256 of its body, in hex.
+TCP port 7: this backend's name in a line, then whatever comes, back.
 
-usage: backend_server.py NAME [UDP_PORT [TCP_PORT]]
+usage: backend_server.py NAME [UDP_PORT [TCP_PORT [ECHO_PORT]]]
 """
+import asyncio
 import hashlib
 import http.server
 import select
@@ -108,12 +110,42 @@ class UploadServer(http.server.ThreadingHTTPServer):
         super().server_bind()
 
 
+class Echo(asyncio.Protocol):
+    def __init__(self, name):
+        self.name = name
+        self.transport = None
+
+    def connection_made(self, transport):
+        self.transport = transport
+        transport.write(self.name.encode() + b"\n")
+
+    def data_received(self, data):
+        self.transport.write(data)
+
+
+def echo_socket(port):
+    sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("::", port))
+    sock.listen(4096)
+    return sock
+
+
+async def serve_echo(name, sock):
+    server = await asyncio.get_running_loop().create_server(lambda: Echo(name), sock=sock,
+                                                            backlog=4096)
+    await server.serve_forever()
+
+
 def main():
     name = sys.argv[1]
-    udp_port = int(sys.argv[2]) if len(sys.argv) > 2 else 53
-    tcp_port = int(sys.argv[3]) if len(sys.argv) > 3 else 8080
+    udp_port, tcp_port, echo_port = [int(sys.argv[i]) if len(sys.argv) > i else port
+                                     for i, port in ((2, 53), (3, 8080), (4, 7))]
     server = UploadServer(("::", tcp_port), Upload)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=asyncio.run, args=[serve_echo(name, echo_socket(echo_port))],
+                     daemon=True).start()
     serve_udp(name, udp_port)
 
 
