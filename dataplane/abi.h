@@ -32,7 +32,7 @@
 
 /* ---------------------------------------------------------------- limits */
 
-#define GW_LAYOUT 1u                         /* the layout this header describes */
+#define GW_LAYOUT 2u                         /* the layout this header describes */
 #define GW_MAGIC_ROOT 0x544f4f5257474757ull  /* "WGGWROOT" as stored on a little-endian machine */
 #define GW_MAGIC_TABLE 0x4c42415457474757ull /* "WGGWTABL" */
 #define GW_MAGIC_COUNTERS 0x544e554f43474757ull
@@ -104,19 +104,40 @@ struct gw_pool {
 GW_SIZE(gw_pool, 32);
 
 /*
- * Which hop of a slot takes a flow: the first whose backend has a next hop (`outer_bytes` not 0)
- * and whose share covers the slot: (slot * 0x9E3779B1u) >> 16 < share, as 32-bit arithmetic.
- * Health and slow start are thus nothing but `share`: 0 is down, GW_SHARE_ALL is up.
+ * Which backend takes a flow of a slot. `share` covers a slot if
+ * (slot * 0x9E3779B1u) >> 16 < share, as 32-bit arithmetic. Health, drain and slow start are
+ * nothing but `share` and GW_HOLDS:
+ *
+ *                 share          GW_HOLDS
+ *   up            GW_SHARE_ALL   yes
+ *   slow start    in between     yes
+ *   draining      0              yes
+ *   down          0              no
+ *
+ * - A new flow goes to the first hop whose share covers the slot, and which has a next hop
+ *   (`outer_bytes` not 0). If no hop of the slot is like that: to the slot's spare (spare.h).
+ * - While the owner's share does not cover the slot, or it does not hold, or has no next hop, the
+ *   slot is unsettled: its flows are learned in the worker's flow table. One that is not found
+ *   there, and not a new one (TCP without SYN), goes to the first hop that holds and has a next
+ *   hop; if none does, where a new flow would.
+ * - A flow that is found in the flow table, in a slot of either kind, stays where it is, unless
+ *   that backend neither holds nor takes the slot's new flows, has no next hop, or left the pool.
  */
+#define GW_HOLDS 1u /* gw_backend.flags: it may still have connections */
+
 struct gw_backend {
   uint8_t address[16];
-  uint32_t share;           /* slots released to it, in 1/65536 */
-  uint32_t counter;         /* index of its counters, below GW_BACKENDS_MAX */
+  uint32_t share;   /* slots released to it for new flows, in 1/65536 */
+  uint32_t counter; /* index of its counters, below GW_BACKENDS_MAX. It stays the same in all
+                       images, so it is the flow table's name for the backend; the last
+                       index is shared by those for which there was none, and names nobody */
   uint32_t inner_bytes_max; /* the largest IP packet that fits the way to it, outer header off */
   uint16_t port;            /* egress port index */
   uint8_t outer_bytes; /* of `outer` that replace the packet's Ethernet header; 0: next hop unknown.
                           14: Ethernet alone (l2); 34: + IPv4; 54: + IPv6 (ipip) */
-  uint8_t reserved[33]; /* 0 */
+  uint8_t flags;       /* GW_HOLDS */
+  uint16_t weight;     /* for spares: 0 is none */
+  uint8_t reserved[30]; /* 0 */
   uint8_t outer[64];    /* template: Ethernet (ethertype of the outer packet; with l2 it is patched
                            to the inner family), then the outer IP header with total length,
                            TOS or traffic class, and checksum 0. The worker patches: length, TOS,
@@ -124,6 +145,7 @@ struct gw_backend {
 };
 GW_SIZE(gw_backend, 128);
 GW_AT(gw_backend, outer_bytes, 30);
+GW_AT(gw_backend, weight, 32);
 GW_AT(gw_backend, outer, 64);
 
 /*
@@ -210,9 +232,12 @@ GW_SIZE(gw_counters, 128);
 /* received == sum of verdict[] whenever no packet is in flight; what was in flight when a
  * dataplane died is counted as `lost_in_restart` by the next one. */
 struct gw_worker_counters {
-  uint64_t heartbeat; /* grows every few milliseconds while the worker lives */
-  uint64_t received;  /* from NIC and TAP */
-  uint64_t reserved[6];
+  uint64_t heartbeat;     /* grows every few milliseconds while the worker lives */
+  uint64_t received;      /* from NIC and TAP */
+  uint64_t flows;         /* entries of its flow table in use: a gauge, 0 after a restart */
+  uint64_t flows_max;     /* the size of its flow table, in entries */
+  uint64_t flows_refused; /* flows that were not learned: their set was full of established ones */
+  uint64_t reserved[3];
   uint64_t verdict[64]; /* index: verdict.h */
 };
 GW_SIZE(gw_worker_counters, 64 + 512);

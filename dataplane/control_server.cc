@@ -14,6 +14,9 @@
 namespace guideway {
 namespace {
 
+// A root comes with its new tables, and should not wait for other work after each of them.
+constexpr unsigned kMessagesAtOnce = 64;
+
 // A datagram and at most one descriptor; more are closed at once.
 struct Received {
   ssize_t bytes = 0;
@@ -87,20 +90,27 @@ void ControlServer::accept_peer() {
 }
 
 void ControlServer::handle_peer() {
+  for (unsigned i = 0; i < kMessagesAtOnce && peer_; ++i) {
+    if (!handle_message()) return;
+  }
+}
+
+bool ControlServer::handle_message() {
   Received received = receive(peer_.get());
-  if (received.bytes < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
+  if (received.bytes < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return false;
   if (received.bytes <= 0) {
     spdlog::info("control plane: gone; forwarding goes on");
     peer_.reset();
-    return;
+    return false;
   }
   if (!received.whole || received.bytes != sizeof(gw_message) ||
       received.message.magic != GW_MAGIC_MESSAGE) {
     spdlog::warn("control plane: not a message of ours ({} bytes); disconnected", received.bytes);
     peer_.reset();
-    return;
+    return false;
   }
   handle(received.message, std::move(received.fd));
+  return true;
 }
 
 void ControlServer::handle(const gw_message& message, UniqueFd fd) {
@@ -135,9 +145,6 @@ void ControlServer::adopt(uint64_t generation, const UniqueFd& fd) {
     spdlog::warn("generation {} refused: {}", generation, answer.text);
   }
   send(answer, -1);
-  if (!ok) return;
-  if (auto saved = store_->save(); !saved)
-    spdlog::warn("the image's copy is not written: {}", saved.error().text());
 }
 
 void ControlServer::send(const gw_message& message, int fd) {

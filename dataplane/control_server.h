@@ -27,15 +27,18 @@ class ControlServer {
   // Listens, mode 0600, in place of whatever a dead process left at the path.
   static Result<ControlServer> listen(Config config, ImageStore& store);
 
+  // The copy of an adopted image is the caller's to write: ImageStore::save().
+
   // Descriptors to poll for input; -1 if none.
   int listener() const { return listener_.get(); }
   int peer() const { return peer_.get(); }
 
   void accept_peer();  // when listener() is readable
-  void handle_peer();  // when peer() is readable or hung up
+  void handle_peer();  // when peer() is readable or hung up; takes what waits there, some at a time
 
  private:
   ControlServer(Config config, ImageStore& store) : config_(std::move(config)), store_(&store) {}
+  bool handle_message();
   void handle(const gw_message& message, UniqueFd fd);
   void adopt(uint64_t generation, const UniqueFd& fd);
   void send(const gw_message& message, int fd);

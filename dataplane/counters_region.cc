@@ -142,6 +142,8 @@ void CountersRegion::start_epoch(uint32_t workers) {
   gw_counters& h = head();
   for (uint32_t i = 0; i < GW_WORKERS_MAX; ++i) {
     WorkerCounters c = worker(i);
+    c.own->flows = 0;
+    c.own->flows_max = 0;
     if (c.own->received == 0) continue;
     uint64_t judged = 0;
     for (const uint64_t n : c.own->verdict) judged += n;

@@ -7,6 +7,7 @@
 
 #include "controlplane/result.h"
 #include "dataplane/abi.h"
+#include "dataplane/flow_table.h"
 #include "dataplane/frame.h"
 
 namespace guideway {
@@ -21,6 +22,11 @@ struct WorkerCounters {
     __atomic_store_n(&counter, counter + n, __ATOMIC_RELAXED);
   }
   void beat() { add(own->heartbeat, 1); }
+  void flow_table(const FlowTable& flows) {
+    __atomic_store_n(&own->flows, flows.used(), __ATOMIC_RELAXED);
+    __atomic_store_n(&own->flows_max, flows.size(), __ATOMIC_RELAXED);
+  }
+  void flows_refused(uint64_t flows) { add(own->flows_refused, flows); }
   void received(uint64_t packets) { add(own->received, packets); }
   void verdict(Verdict v, uint64_t packets = 1) {
     add(own->verdict[static_cast<unsigned>(v)], packets);
@@ -39,10 +45,11 @@ struct WorkerCounters {
 class CountersRegion {
  public:
   // Opens or creates the file at `path`. One that an earlier dataplane left goes on with epoch + 1,
-  // and packets that it had received and not judged become `lost_in_restart`. One of another
-  // layout, or damaged, is replaced. The caller makes sure that it is the only writer. The room
-  // that `workers` write to is taken at once (640 KiB each), so that a full file system is an error
-  // here and not a fault on the packet path.
+  // and packets that it had received and not judged become `lost_in_restart`; the gauges `flows`
+  // and `flows_max` start from 0, `flows_refused` goes on. One of another layout, or damaged, is
+  // replaced. The caller makes sure that it is the only writer. The room that `workers` write to is
+  // taken at once (640 KiB each), so that a full file system is an error here and not a fault on
+  // the packet path.
   static Result<CountersRegion> open(const std::string& path, uint32_t workers);
 
   CountersRegion(CountersRegion&& other) noexcept;

@@ -14,9 +14,12 @@
 #include <spdlog/spdlog.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -34,7 +37,16 @@ namespace {
 constexpr unsigned kBuffersPerQueue = 3 * 4096;
 
 // How often the main thread looks at what may change without a word.
-constexpr int kHousekeepingMs = 500;
+constexpr int64_t kHousekeepingMs = 500;
+
+// Of workers and main thread: packets and failures first, but no more than that; a machine without
+// time for anything else could not be helped.
+constexpr int kNice = -10;
+
+// How long the main thread spins for the workers' quiescent states, which polling workers pass
+// every few microseconds; then it sleeps, for a worker may need this very CPU to get there.
+constexpr unsigned kSpins = 1000;
+constexpr long kSwapSleepNs = 20'000;
 
 static_assert(RTE_PKTMBUF_HEADROOM >= kEncapHeadroom, "an outer header fits every packet");
 
@@ -85,6 +97,19 @@ void pin(unsigned core) {
   CPU_SET(core, &set);
   if (pthread_setaffinity_np(pthread_self(), sizeof set, &set) != 0)
     spdlog::warn("core {} cannot be used; this worker is not pinned", core);
+}
+
+// The calling thread, if that is permitted; else all works as well, only later on a busy machine.
+void raise_priority() {
+  (void)setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kNice);
+  // The kernel may otherwise add 50 us to each short sleep.
+  prctl(PR_SET_TIMERSLACK, 1);
+}
+
+int64_t now_ms() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
 }
 
 }  // namespace
@@ -154,15 +179,22 @@ Result<void> DataplaneDaemon::open_ports() {
   return {};
 }
 
-Result<void> DataplaneDaemon::start_workers() {
+Result<void> DataplaneDaemon::make_workers() {
   const size_t bytes = rte_rcu_qsbr_get_memsize(config_.workers);
   qsbr_.reset(static_cast<rte_rcu_qsbr*>(rte_zmalloc("qsbr", bytes, RTE_CACHE_LINE_SIZE)));
   if (!qsbr_ || rte_rcu_qsbr_init(qsbr_.get(), config_.workers) != 0)
     return fail("DPDK", "no memory for the workers' states", "raise [dataplane] memory_mb");
   for (unsigned i = 0; i < config_.workers; ++i) {
-    workers_.push_back(std::make_unique<Worker>(i, ports_, counters_->worker(i), qsbr_.get()));
+    auto flows = FlowTable::make(config_.flow_table);
+    if (!flows) return tl::unexpected(flows.error());
+    workers_.push_back(
+        std::make_unique<Worker>(i, ports_, counters_->worker(i), qsbr_.get(), std::move(*flows)));
   }
+  return {};
+}
 
+Result<void> DataplaneDaemon::start_workers() {
+  if (auto ok = make_workers(); !ok) return ok;
   std::vector<std::string> interfaces;
   interfaces.reserve(ports_.size());
   for (const auto& port : ports_) interfaces.push_back(port->interface());
@@ -177,19 +209,21 @@ Result<void> DataplaneDaemon::start_workers() {
   } else {
     spdlog::info("no saved image; waiting for the control plane");
   }
+  start_threads();
+  return {};
+}
 
+void DataplaneDaemon::start_threads() {
   for (unsigned i = 0; i < config_.workers; ++i) {
     threads_.emplace_back([this, i] {
       pthread_setname_np(pthread_self(), ("gw-worker-" + std::to_string(i)).c_str());
-      // The kernel may otherwise add 50 us to each of an idle worker's short sleeps.
-      prctl(PR_SET_TIMERSLACK, 1);
+      raise_priority();
       if (i < config_.cores.size()) pin(config_.cores[i]);
       rte_thread_register();
       workers_[i]->run();
       rte_thread_unregister();
     });
   }
-  return {};
 }
 
 Result<void> DataplaneDaemon::start_server() {
@@ -208,7 +242,11 @@ Result<void> DataplaneDaemon::start_server() {
   auto server = ControlServer::listen({.path = config_.dataplane_socket(),
                                        .hello = hello,
                                        .counters_fd = counters_->read_only_fd(),
-                                       .on_adopted = [this] { adopted(); }},
+                                       .on_adopted =
+                                           [this] {
+                                             adopted();
+                                             copy_.changed(now_ms());
+                                           }},
                                       *store_);
   if (!server) return tl::unexpected(server.error());
   server_ = std::make_unique<ControlServer>(std::move(*server));
@@ -219,7 +257,15 @@ Result<void> DataplaneDaemon::start_server() {
 // of before may go.
 void DataplaneDaemon::swap(const Image* image) {
   for (const auto& worker : workers_) worker->set_image(image);
-  rte_rcu_qsbr_synchronize(qsbr_.get(), RTE_QSBR_THRID_INVALID);
+  const uint64_t token = rte_rcu_qsbr_start(qsbr_.get());
+  for (unsigned tries = 0; rte_rcu_qsbr_check(qsbr_.get(), token, false) == 0; ++tries) {
+    if (tries < kSpins) {
+      rte_pause();
+      continue;
+    }
+    const timespec pause{0, kSwapSleepNs};
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);
+  }
 }
 
 void DataplaneDaemon::adopted() {
@@ -227,14 +273,20 @@ void DataplaneDaemon::adopted() {
   gw_counters& head = counters_->head();
   __atomic_store_n(&head.generation, image.root().generation, __ATOMIC_RELEASE);
   __atomic_store_n(&head.revision, image.root().revision, __ATOMIC_RELEASE);
-  // After the swap: a VIP is steered here once it is served, and until it is no longer.
+  // After the swap: a VIP is steered here once it is served, and until it is no longer. Most images
+  // change none, and telling the kernel takes a system call or two for each.
+  std::vector<Address> vips;
+  for (const gw_service& service : image.services()) {
+    const Address vip = Address::from_v6(service.vip);
+    if (vips.empty() || vips.back() != vip) vips.push_back(vip);
+  }
+  if (steered_ && vips == vips_) return;
+  vips_ = std::move(vips);
   steer_vips();
 }
 
 void DataplaneDaemon::steer_vips() {
-  std::set<Address> vips;
-  for (const gw_service& service : store_->running()->services())
-    vips.insert(Address::from_v6(service.vip));
+  const std::set<Address> vips(vips_.begin(), vips_.end());
   steered_ = true;
   for (const auto& port : ports_) {
     auto ok = port->set_vips(vips);
@@ -248,8 +300,14 @@ Result<void> DataplaneDaemon::keep_house() {
   for (const auto& port : ports_) {
     if (auto ok = port->check(); !ok) return ok;
   }
-  if (!steered_) steer_vips();
+  if (!steered_ && store_->running()) steer_vips();
   return {};
+}
+
+void DataplaneDaemon::save_copy() {
+  if (auto saved = store_->save(); !saved)
+    spdlog::warn("the image's copy is not written: {}", saved.error().text());
+  copy_.written(now_ms());
 }
 
 Result<void> DataplaneDaemon::serve() {
@@ -259,19 +317,28 @@ Result<void> DataplaneDaemon::serve() {
   sigaddset(&signals, SIGINT);
   const UniqueFd signal_fd(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
   spdlog::info("ready: {} worker(s), {} port(s)", workers_.size(), ports_.size());
+  raise_priority();
+  int64_t next_house = now_ms();
   while (true) {
+    const int64_t until_house = std::max<int64_t>(next_house - now_ms(), 0);
     pollfd waits[] = {{signal_fd.get(), POLLIN, 0},
                       {server_->listener(), POLLIN, 0},
                       {server_->peer(), POLLIN, 0}};
-    if (::poll(waits, 3, kHousekeepingMs) < 0) {
+    if (::poll(waits, 3, static_cast<int>(copy_.wait(now_ms(), until_house))) < 0) {
       if (errno == EINTR) continue;
       return fail("poll", std::strerror(errno));
     }
     if (waits[0].revents) break;
-    if (auto ok = keep_house(); !ok) return ok;
-    if (waits[2].revents) server_->handle_peer();
+    // The control plane first: the rest can wait, its verdicts should not.
+    const bool busy = waits[2].revents != 0;
+    if (busy) server_->handle_peer();
     if (waits[1].revents) server_->accept_peer();
+    if (copy_.due(now_ms(), busy)) save_copy();
+    if (now_ms() < next_house) continue;
+    if (auto ok = keep_house(); !ok) return ok;
+    next_house = now_ms() + kHousekeepingMs;
   }
+  if (copy_.pending()) save_copy();
   spdlog::info("stopping");
   return {};
 }

@@ -10,7 +10,9 @@
 
 #include "controlplane/result.h"
 #include "controlplane/unique_fd.h"
+#include "dataplane/address.h"
 #include "dataplane/control_server.h"
+#include "dataplane/copy_timer.h"
 #include "dataplane/counters_region.h"
 #include "dataplane/image_store.h"
 #include "dataplane/node_config.h"
@@ -35,11 +37,14 @@ class DataplaneDaemon {
   Result<void> lock_run_dir();
   Result<void> start_eal();
   Result<void> open_ports();
+  Result<void> make_workers();
+  void start_threads();
   Result<void> start_workers();
   Result<void> start_server();
   void swap(const Image* image);
   void adopted();
   void steer_vips();
+  void save_copy();
   Result<void> keep_house();
   void stop_workers();
 
@@ -47,7 +52,9 @@ class DataplaneDaemon {
   std::string bpf_dir_;
   UniqueFd lock_;
   bool eal_ = false;
-  bool steered_ = true;  // `edge` has the VIPs of the running image
+  bool steered_ = false;       // `edge` has vips_
+  std::vector<Address> vips_;  // of the running image
+  CopyTimer copy_;
   rte_mempool* pool_ = nullptr;
   std::vector<std::unique_ptr<Port>> ports_;
   std::unique_ptr<CountersRegion> counters_;

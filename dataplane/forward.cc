@@ -3,6 +3,7 @@
 
 #include <cassert>
 
+#include "dataplane/choice.h"
 #include "dataplane/encap.h"
 #include "dataplane/headers.h"
 #include "dataplane/icmp.h"
@@ -14,12 +15,12 @@ namespace {
 // A packet between two steps. The steps each go over the whole burst, so that the cache misses of
 // one step overlap: a step prefetches what the next one reads.
 struct Work {
-  Packet packet;
   uint64_t hash;
   const PoolView* pool;
   const gw_backend* backend;
   uint32_t service;
   uint32_t slot;
+  Packet packet;
   bool open;  // no verdict yet
 };
 
@@ -83,26 +84,30 @@ void step_echo(Work& work, Frame& frame, RateLimit& limit, uint64_t now_ns) {
   finish(work, frame, Verdict::echo_replied, Egress::back);
 }
 
-void step_slot(Work& work, const Image& image) {
+void step_slot(Work& work, const Image& image, const FlowTable& flows) {
   work.hash = flow_hash(work.packet.key, image.root().flow_seed);
   work.slot = flow_slot(work.hash, work.pool->slots);
   __builtin_prefetch(work.pool->slot_hops(work.slot));
+  if (!flows.empty()) flows.prefetch(work.hash);
 }
 
-// The first hop that may take the flow: see gw_backend in abi.h.
-void step_hop(Work& work, Frame& frame) {
-  const uint16_t* hop = work.pool->slot_hops(work.slot);
-  bool covered = false;
-  for (uint32_t i = 0; i < work.pool->hops && hop[i] != GW_NO_HOP; ++i) {
-    const gw_backend& backend = work.pool->backends[hop[i]];
-    if (!share_covers(backend.share, work.slot)) continue;
-    covered = true;
-    if (backend.outer_bytes == 0) continue;
-    work.backend = &backend;
-    __builtin_prefetch(backend.outer);
-    return;
-  }
-  finish(work, frame, covered ? Verdict::no_next_hop : Verdict::no_backend);
+// Whether the slot is settled. All that a quiet pool's packets need.
+bool step_owner(Work& work, const FlowTable& flows) {
+  const gw_backend& owner = work.pool->backends[work.pool->slot_hops(work.slot)[0]];
+  work.backend = &owner;
+  __builtin_prefetch(owner.outer);
+  const bool settled = is_settled(owner, work.slot);
+  if (!settled && flows.empty()) flows.prefetch(work.hash);
+  return settled;
+}
+
+// In order and one by one: what a packet learns, the next one of its flow finds.
+void step_flow(Work& work, Frame& frame, const Image& image, FlowTable& flows, uint16_t now) {
+  const Choice choice =
+      choose_backend(image, {*work.pool, work.slot, work.hash, work.packet}, flows, now);
+  if (!choice.backend) return finish(work, frame, choice.problem);
+  work.backend = choice.backend;
+  __builtin_prefetch(work.backend->outer);
 }
 
 bool may_fragment(const Frame& frame, const Packet& packet) {
@@ -151,8 +156,13 @@ void Forwarder::forward(const Image* image, const Ingress& ingress, uint64_t now
   each_open([&](Work& w, Frame& f) {
     if (w.packet.kind == PacketKind::echo_request) step_echo(w, f, echo_limit, now_ns);
   });
-  each_open([&](Work& w, Frame&) { step_slot(w, *image); });
-  each_open([&](Work& w, Frame& f) { step_hop(w, f); });
+  each_open([&](Work& w, Frame&) { step_slot(w, *image, flows); });
+  bool settled = flows.empty();
+  each_open([&](Work& w, Frame&) { settled &= step_owner(w, flows); });
+  if (!settled) {
+    const uint16_t now = flow_second(now_ns);
+    each_open([&](Work& w, Frame& f) { step_flow(w, f, *image, flows, now); });
+  }
   each_open([&](Work& w, Frame& f) {
     if (w.packet.ip_bytes > w.backend->inner_bytes_max) answer_too_big(w, f, too_big_limit, now_ns);
   });

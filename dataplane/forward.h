@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "dataplane/flow_table.h"
 #include "dataplane/frame.h"
 #include "dataplane/headers.h"
 #include "dataplane/image.h"
@@ -32,6 +33,7 @@ struct Forwarder {
   // ICMP that we send ourselves, for all VIPs, per worker (RFC 1812 section 4.3.2.8).
   RateLimit too_big_limit{1000, 100};
   RateLimit echo_limit{10000, 1000};
+  FlowTable flows;
 
   // frames.size() <= kBurstMax. `image` may be null. now_ns: any monotonic clock.
   void forward(const Image* image, const Ingress& ingress, uint64_t now_ns,

@@ -79,6 +79,22 @@ struct Ports {
 };
 static_assert(sizeof(Ports) == 4 && alignof(Ports) == 1);
 
+// RFC 9293 section 3.1: up to the flags.
+struct TcpHeader {
+  be16 source;
+  be16 destination;
+  be32 sequence;
+  be32 acknowledgment;
+  uint8_t data_offset;  // in 4-byte words, in the upper half
+  uint8_t flags;
+};
+static_assert(sizeof(TcpHeader) == 14 && alignof(TcpHeader) == 1);
+
+inline constexpr uint8_t kTcpFin = 0x01;
+inline constexpr uint8_t kTcpSyn = 0x02;
+inline constexpr uint8_t kTcpRst = 0x04;
+inline constexpr uint8_t kTcpAck = 0x10;
+
 inline constexpr uint32_t kIpv6MtuLeast = 1280;  // RFC 8200 section 5
 
 inline constexpr unsigned kTcpHeaderBytes = 20;

@@ -13,9 +13,11 @@ Image::Image(Mapping root_bytes, std::vector<std::shared_ptr<const Table>> table
   backends_ = {reinterpret_cast<const gw_backend*>(base + r.backends_offset), r.backends};
   const std::span pools{reinterpret_cast<const gw_pool*>(base + r.pools_offset), r.pools};
   pools_.reserve(pools.size());
+  spares_.reserve(pools.size());
   for (size_t i = 0; i < pools.size(); ++i) {
     PoolView view;
-    view.backends = backends_.data() + pools[i].backend_first;
+    view.backends = backends_.subspan(pools[i].backend_first, pools[i].backends);
+    view.spares = &spares_.emplace_back(view.backends);
     if (tables_[i]) {
       view.hop = tables_[i]->hops();
       view.slots = tables_[i]->head().slots;
@@ -24,6 +26,12 @@ Image::Image(Mapping root_bytes, std::vector<std::shared_ptr<const Table>> table
     pools_.push_back(view);
   }
   index_ = ServiceIndex(services_);
+
+  by_counter_.assign(GW_BACKENDS_MAX, kNone);
+  for (size_t i = 0; i < backends_.size(); ++i) {
+    if (backends_[i].counter == GW_BACKENDS_MAX - 1) continue;
+    by_counter_[backends_[i].counter] = static_cast<uint16_t>(i);
+  }
 }
 
 }  // namespace guideway

@@ -12,6 +12,7 @@
 #include "dataplane/flow.h"
 #include "dataplane/mapping.h"
 #include "dataplane/service_index.h"
+#include "dataplane/spare.h"
 
 namespace guideway {
 
@@ -20,7 +21,8 @@ struct PoolView {
   const uint16_t* hop = nullptr;  // [slots][hops]
   uint32_t slots = 0;
   uint32_t hops = 0;
-  const gw_backend* backends = nullptr;
+  std::span<const gw_backend> backends;
+  const SparePool* spares = nullptr;
 
   const uint16_t* slot_hops(uint32_t slot) const { return hop + size_t{slot} * hops; }
 };
@@ -48,14 +50,24 @@ class Image {
   std::span<const PoolView> pools() const { return pools_; }
   std::span<const std::shared_ptr<const Table>> tables() const { return tables_; }
   const ServiceIndex& service_index() const { return index_; }
+  // The backend with this counter, which is its stable name; null if none, or if the name is
+  // nobody's.
+  const gw_backend* backend_named(uint16_t counter) const {
+    const uint16_t at = by_counter_[counter % GW_BACKENDS_MAX];
+    return at == kNone ? nullptr : &backends_[at];
+  }
   const Mapping& bytes() const { return root_; }
 
  private:
+  static constexpr uint16_t kNone = 0xffff;
+
   Mapping root_;
   std::vector<std::shared_ptr<const Table>> tables_;
   std::span<const gw_service> services_;
   std::span<const gw_backend> backends_;
   std::vector<PoolView> pools_;
+  std::vector<SparePool> spares_;     // by pool
+  std::vector<uint16_t> by_counter_;  // index in backends_
   ServiceIndex index_;
 };
 

@@ -29,12 +29,12 @@ class ImageStore {
   Result<void> add_table(uint64_t digest, int fd);
 
   // Validates, swaps, forgets the tables that the new root does not use. On error the image that
-  // ran goes on. The copy is not written yet: see save().
+  // ran goes on. The copy is not written yet: see save(), and copy_timer.h for when.
   Result<void> adopt(uint64_t generation, int fd);
 
   // Writes the running image's copy (the new tables, then the root, then removes what is unused),
-  // so that at every moment the files on disk are one whole image. Errors do not disturb
-  // forwarding.
+  // so that at every moment the files on disk are one whole image; images since the last save() are
+  // left out. Errors do not disturb forwarding.
   Result<void> save();
 
   // Adopts the saved copy. Ok(false): there is none.

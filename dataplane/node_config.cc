@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cctype>
 #include <cerrno>
 #include <cstring>
@@ -23,6 +24,8 @@ namespace {
 constexpr int64_t kCoreMax = 1023;
 constexpr int64_t kMemoryMbMin = 64;
 constexpr int64_t kMemoryMbMax = 1 << 20;
+constexpr int64_t kFlowTableMin = 1024;
+constexpr int64_t kFlowTableMax = 1 << 24;   // 256 MiB
 constexpr int64_t kRulePriorityMax = 32765;  // 32766 is main's
 constexpr size_t kInterfaceNameMax = 15;     // IFNAMSIZ - 1
 constexpr size_t kDevicePathMax = 255;
@@ -195,13 +198,16 @@ void read_directory(TomlReader& reader, const toml::table* paths, std::string_vi
 }
 
 void read_dataplane(TomlReader& reader, const toml::table& root, NodeConfig& config) {
-  const toml::table* dataplane =
-      reader.section(root, "dataplane", {"workers", "cores", "hugepages", "memory_mb", "ports"});
+  const toml::table* dataplane = reader.section(
+      root, "dataplane", {"workers", "cores", "hugepages", "memory_mb", "flow_table", "ports"});
   reader.take_number(dataplane, "dataplane", "workers", 1, GW_WORKERS_MAX, config.workers);
   read_cores(reader, dataplane, config);
   reader.take_bool(dataplane, "dataplane", "hugepages", config.hugepages);
   reader.take_number(dataplane, "dataplane", "memory_mb", kMemoryMbMin, kMemoryMbMax,
                      config.memory_mb);
+  reader.take_number(dataplane, "dataplane", "flow_table", kFlowTableMin, kFlowTableMax,
+                     config.flow_table);
+  config.flow_table = std::bit_ceil(config.flow_table);
   read_ports(reader, dataplane, config);
 }
 

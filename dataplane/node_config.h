@@ -30,6 +30,7 @@ struct NodeConfig {
   std::vector<unsigned> cores;  // [dataplane] cores: one per worker; empty: not pinned
   bool hugepages = false;       // [dataplane] hugepages
   unsigned memory_mb = 512;     // [dataplane] memory_mb, 64 and more: packet buffers and rings
+  unsigned flow_table = 65536;  // [dataplane] flow_table: entries per worker, a power of two
   std::optional<Address> tunnel_source4;  // [tunnel] source4, source6: outer source addresses;
   std::optional<Address> tunnel_source6;  // default: the kernel's choice for the route
   std::string control_socket;             // [control] socket; default RUN/control.sock

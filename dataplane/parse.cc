@@ -146,6 +146,7 @@ void parse_transport(Packet& packet, Cursor at, uint8_t protocol) {
     const auto& ports = at.at<Ports>();
     packet.key.client_port = ports.source;
     packet.key.vip_port = ports.destination;
+    if (protocol == kProtocolTcp) packet.tcp_flags = at.at<TcpHeader>().flags;
     packet.kind = PacketKind::flow;
   } else if (protocol == (packet.v4 ? kProtocolIcmp : kProtocolIcmpv6)) {
     parse_icmp(packet, at);

@@ -24,6 +24,7 @@ struct Packet {
   Verdict problem = Verdict::not_vip;  // the verdict if kind is other and the VIP is ours
   bool has_destination = false;        // key.vip is the packet's IP destination
   bool v4 = false;
+  uint8_t tcp_flags = 0;   // kind flow, TCP; else 0
   uint16_t ip_bytes = 0;   // the IP packet, without Ethernet and its padding
   uint16_t l4_offset = 0;  // from the start of the frame
 };

@@ -74,6 +74,7 @@ Result<void> validate_backend(const gw_backend& b, uint32_t i, const gw_root& ro
   if (b.share > GW_SHARE_ALL) return fail(field + ".share", "out of range: " + number(b.share));
   if (b.counter >= GW_BACKENDS_MAX)
     return fail(field + ".counter", "out of range: " + number(b.counter));
+  if ((b.flags & ~GW_HOLDS) != 0) return fail(field + ".flags", "unknown: " + number(b.flags));
   if (!all_zero(b.reserved)) return fail(field + ".reserved", "not zero");
   if (b.outer_bytes == 0) return {};
   if (b.outer_bytes != 14 && b.outer_bytes != 34 && b.outer_bytes != 54)

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "dataplane/kernel_path.h"
 
@@ -53,14 +54,21 @@ uint16_t drop_chains(rte_mbuf** packets, uint16_t count) {
 }  // namespace
 
 Worker::Worker(unsigned index, std::span<const std::unique_ptr<Port>> ports,
-               WorkerCounters counters, rte_rcu_qsbr* qsbr)
+               WorkerCounters counters, rte_rcu_qsbr* qsbr, FlowTable flows)
     : index_(index),
       ports_(ports),
       counters_(counters),
       qsbr_(qsbr),
-      ns_per_cycle_(1e9 / static_cast<double>(rte_get_tsc_hz())) {}
+      ns_per_cycle_(1e9 / static_cast<double>(rte_get_tsc_hz())) {
+  forwarder_.flows = std::move(flows);
+}
+
+uint64_t Worker::now_ns() const {
+  return static_cast<uint64_t>(static_cast<double>(rte_rdtsc()) * ns_per_cycle_);
+}
 
 void Worker::run() {
+  forwarder_.flows.prefault();
   rte_rcu_qsbr_thread_register(qsbr_, index_);
   rte_rcu_qsbr_thread_online(qsbr_, index_);
   unsigned idle_rounds = 0;
@@ -71,6 +79,7 @@ void Worker::run() {
       packets += poll(*port);
       if (index_ == 0 && port->kernel()) packets += poll_kernel(*port);
     }
+    tend_flows();
     counters_.beat();
     rte_rcu_qsbr_quiescent(qsbr_, index_);
     idle_rounds = packets ? 0 : idle_rounds + 1;
@@ -78,6 +87,15 @@ void Worker::run() {
   }
   rte_rcu_qsbr_thread_offline(qsbr_, index_);
   rte_rcu_qsbr_thread_unregister(qsbr_, index_);
+}
+
+void Worker::tend_flows() {
+  FlowTable& flows = forwarder_.flows;
+  if (!flows.empty()) flows.sweep(now_ns());
+  counters_.flow_table(flows);
+  if (flows.refused() == refused_told_) return;
+  counters_.flows_refused(flows.refused() - refused_told_);
+  refused_told_ = flows.refused();
 }
 
 // Offline, so that a swap of images does not wait for a sleeper.
@@ -106,8 +124,7 @@ unsigned Worker::poll(Port& port) {
     rte_prefetch0(rte_pktmbuf_mtod(packets[i], void*));
     frames[i] = frame_of(packets[i]);
   }
-  const auto now_ns = static_cast<uint64_t>(static_cast<double>(rte_rdtsc()) * ns_per_cycle_);
-  forwarder_.forward(current_, port.ingress(), now_ns, frames);
+  forwarder_.forward(current_, port.ingress(), now_ns(), frames);
   send(port, frames, packets);
   for (const Frame& frame : frames) counters_.finish(frame);
   return received;

@@ -24,7 +24,7 @@ class alignas(64) Worker {
   // `ports` outlive the worker; it uses queue `index` of each. Worker 0 also takes what the kernel
   // sends on owned ports. `qsbr`: this worker is its thread number `index`.
   Worker(unsigned index, std::span<const std::unique_ptr<Port>> ports, WorkerCounters counters,
-         rte_rcu_qsbr* qsbr);
+         rte_rcu_qsbr* qsbr, FlowTable flows);
 
   // Main thread: the image used from the worker's next burst on.
   void set_image(const Image* image) { image_.store(image, std::memory_order_release); }
@@ -39,6 +39,8 @@ class alignas(64) Worker {
   void send(Port& from, std::span<Frame> frames, rte_mbuf** packets);
   void send_by(uint16_t port, Egress egress, std::span<Frame> frames, rte_mbuf** packets);
   void rest(unsigned idle_rounds);
+  void tend_flows();
+  uint64_t now_ns() const;
 
   std::atomic<const Image*> image_{nullptr};
   std::atomic<bool> stop_{false};
@@ -49,6 +51,7 @@ class alignas(64) Worker {
   rte_rcu_qsbr* const qsbr_;
   const Image* current_ = nullptr;
   Forwarder forwarder_;
+  uint64_t refused_told_ = 0;
   const double ns_per_cycle_;
 };
 

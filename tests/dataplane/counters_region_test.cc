@@ -32,6 +32,12 @@ TEST_F(CountersRegionTest, ARestartGoesOnAndNamesWhatWasInFlight) {
     worker.received(10);
     worker.verdict(Verdict::no_service, 7);
     worker.backends[GW_BACKENDS_MAX - 1].bytes = 99;
+    FlowTable flows = std::move(*FlowTable::make(1024));
+    flows.learn(1, 2, FlowSign::syn, 0);
+    worker.flow_table(flows);
+    worker.flows_refused(5);
+    EXPECT_EQ(worker.own->flows, 1u);
+    EXPECT_EQ(worker.own->flows_max, 1024u);
   }
   CountersRegion region = std::move(*CountersRegion::open(path_, 1));
   EXPECT_EQ(region.head().epoch, 2u);
@@ -41,6 +47,9 @@ TEST_F(CountersRegionTest, ARestartGoesOnAndNamesWhatWasInFlight) {
   EXPECT_EQ(worker.own->verdict[static_cast<unsigned>(Verdict::no_service)], 7u);
   EXPECT_EQ(worker.own->verdict[static_cast<unsigned>(Verdict::lost_in_restart)], 3u);
   EXPECT_EQ(worker.backends[GW_BACKENDS_MAX - 1].bytes, 99u);
+  EXPECT_EQ(worker.own->flows, 0u);
+  EXPECT_EQ(worker.own->flows_max, 0u);
+  EXPECT_EQ(worker.own->flows_refused, 5u);
 }
 
 TEST_F(CountersRegionTest, ADamagedFileIsReplaced) {

@@ -161,7 +161,9 @@ TEST_P(ForwardTest, HealthOnlyReordersTheHops) {
   const uint32_t slot = slot_of(GetParam(), RootSpec{});
   const uint32_t owner = slot % 3;
   const uint32_t stand_in = (slot + 1) % 3;
-  const Bytes in = frame_of(spec_for(GetParam()));
+  PacketSpec packet = spec_for(GetParam());
+  packet.tcp_flags = 0x02;  // SYN
+  const Bytes in = frame_of(packet);
   const auto backend_of = [&](const std::function<void(RootSpec&)>& change) {
     return forward(image_with(change).get(), in).frame.backend;
   };

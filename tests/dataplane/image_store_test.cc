@@ -146,6 +146,33 @@ TEST_F(ImageStoreTest, ARestartedDataplaneTakesTheCopy) {
   EXPECT_EQ(current_, s.running());
 }
 
+// Many images in a row share a copy; what health says of the backends is in it.
+TEST_F(ImageStoreTest, ACopyMayLeaveImagesOut) {
+  {
+    ImageStore s = store();
+    add(s, digest_, memfd_of(table_).get());
+    RootSpec spec = three_backends(34, digest_);
+    for (spec.generation = 1; spec.generation < 9; ++spec.generation) {
+      if (spec.generation % 2) set_draining(spec.backends[0]);
+      if (spec.generation % 2 == 0) set_up(spec.backends[0], 77);
+      spec.backends[0].weight = static_cast<uint16_t>(spec.generation);
+      EXPECT_EQ(adopt(s, spec), "adopted");
+      if (spec.generation % 4 == 0) {
+        ASSERT_TRUE(s.save());
+      }
+    }
+  }
+  ImageStore s = store();
+  ASSERT_TRUE(s.load().value());
+  EXPECT_EQ(s.running()->root().generation, 8u);
+  const gw_backend& b = s.running()->backends()[0];
+  EXPECT_EQ(b.share, 77u);
+  EXPECT_EQ(b.flags, GW_HOLDS);
+  EXPECT_EQ(b.weight, 8u);
+  EXPECT_EQ(s.running()->backend_named(static_cast<uint16_t>(b.counter)), &b);
+  EXPECT_EQ(s.running()->backend_named(999), nullptr);
+}
+
 TEST_F(ImageStoreTest, TheCopyKeepsOnlyWhatTheRootUses) {
   ImageStore s = store();
   const Bytes other = round_robin_table(11, 3);

@@ -35,6 +35,14 @@ TEST_P(ParseTest, FlowOfBothProtocols) {
   }
 }
 
+TEST_P(ParseTest, FlagsAreTcpsAlone) {
+  PacketSpec spec = spec_for(GetParam());
+  spec.tcp_flags = 0xa5;
+  EXPECT_EQ(parse(frame_of(spec)).tcp_flags, 0xa5);
+  spec.protocol = 17;
+  EXPECT_EQ(parse(frame_of(spec)).tcp_flags, 0);
+}
+
 TEST_P(ParseTest, EthernetPaddingIsNotThePacket) {
   Bytes frame = frame_of(spec_for(GetParam()));
   const Packet plain = parse(frame);

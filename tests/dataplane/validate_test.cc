@@ -59,7 +59,7 @@ uint16_t* hops(Bytes& b) {
 const Damage<gw_table> kTableDamages[] = {
     {"size: truncated: 63 bytes", [](Bytes& b) { b.resize(63); }, false},
     {"magic: not a forwarding image", [](Bytes& b) { ++table(b).header.magic; }},
-    {"layout: is 2, this dataplane reads 1", [](Bytes& b) { table(b).header.layout = 2; }},
+    {"layout: is 3, this dataplane reads 2", [](Bytes& b) { table(b).header.layout = 3; }},
     {"reserved: not zero", [](Bytes& b) { table(b).header.reserved = 1; }},
     {"bytes: says 92, there are 90", [](Bytes& b) { b.resize(90); }, false},
     {"checksum: does not match the content", [](Bytes& b) { ++hops(b)[1]; }, false},
@@ -83,7 +83,7 @@ const Damage<gw_table> kTableDamages[] = {
 const Damage<gw_root> kRootDamages[] = {
     {"size: truncated: 383 bytes", [](Bytes& b) { b.resize(383); }, false},
     {"magic: not a forwarding image", [](Bytes& b) { root(b).header.magic = GW_MAGIC_TABLE; }},
-    {"layout: is 0, this dataplane reads 1", [](Bytes& b) { root(b).header.layout = 0; }},
+    {"layout: is 1, this dataplane reads 2", [](Bytes& b) { root(b).header.layout = 1; }},
     {"checksum: does not match the content", [](Bytes& b) { ++root(b).revision; }, false},
     {"generation: is 0", [](Bytes& b) { root(b).generation = 0; }},
     {"services: out of range: 8193", [](Bytes& b) { root(b).services = 8193; }},
@@ -117,7 +117,8 @@ const Damage<gw_root> kRootDamages[] = {
     {"backends[1].inner_bytes_max: out of range: 65472",
      [](Bytes& b) { backends(b)[1].inner_bytes_max = 65472; }},
     {"port[15]: is not terminated", [](Bytes& b) { root(b).port[15].interface[15] = 'x'; }},
-    {"backends[1].reserved: not zero", [](Bytes& b) { backends(b)[1].reserved[32] = 1; }},
+    {"backends[1].reserved: not zero", [](Bytes& b) { backends(b)[1].reserved[29] = 1; }},
+    {"backends[2].flags: unknown: 3", [](Bytes& b) { backends(b)[2].flags = 3; }},
 };
 
 TEST(Validate, GoodOnesPass) {

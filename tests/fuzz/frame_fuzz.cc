@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes as a frame: parsed, forwarded over both outer families and both kinds of port. Nothing
+// Any bytes as a frame: parsed, forwarded over both outer families and both kinds of port, with all
+// backends up and with some that are not, by a flow table that goes on from frame to frame. Nothing
 // may read or write outside the buffer (the sanitizer watches), and what leaves must be consistent.
 #include <cstdlib>
 #include <cstring>
@@ -11,9 +12,15 @@ using namespace guideway;
 
 namespace {
 
-std::unique_ptr<Image> image(uint8_t outer_bytes) {
+std::unique_ptr<Image> image(uint8_t outer_bytes, bool healthy = true) {
   const test::Bytes table = test::round_robin_table(7, 3);
-  return test::image_of(test::three_backends(outer_bytes, test::digest_of(table)), {table});
+  test::RootSpec spec = test::three_backends(outer_bytes, test::digest_of(table));
+  if (!healthy) {
+    test::set_draining(spec.backends[0]);
+    test::set_down(spec.backends[1]);
+    test::set_up(spec.backends[2], 30000);
+  }
+  return test::image_of(spec, {table});
 }
 
 void check(const Frame& frame, const uint8_t* begin, const uint8_t* end) {
@@ -25,7 +32,15 @@ void check(const Frame& frame, const uint8_t* begin, const uint8_t* end) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const std::unique_ptr<Image> images[] = {image(14), image(34), image(54), nullptr};
+  static const std::unique_ptr<Image> images[] = {image(14), image(34), image(54), image(34, false),
+                                                  nullptr};
+  static Forwarder forwarder = [] {
+    Forwarder made;
+    made.flows = std::move(*FlowTable::make(1024));
+    return made;
+  }();
+  static uint64_t now_ns = 1'000'000'000;
+  forwarder.flows.sweep(now_ns += 100'000'000);
   if (size > 4096) return 0;
   constexpr uint16_t kHeadroom = 64;
   for (const auto& image : images) {
@@ -37,8 +52,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       frame.data = buffer.get() + kHeadroom;
       frame.bytes = static_cast<uint16_t>(size);
       frame.headroom = kHeadroom;
-      Forwarder forwarder;
-      forwarder.forward(image.get(), {kind, {0x02, 0, 0, 0, 0, 0x11}}, 1'000'000'000, {&frame, 1});
+      forwarder.forward(image.get(), {kind, {0x02, 0, 0, 0, 0, 0x11}}, now_ns, {&frame, 1});
       check(frame, buffer.get(), buffer.get() + kHeadroom + size);
     }
   }

@@ -33,15 +33,20 @@ void forward_with(const Image& image) {
     spec.source = Address::from_v6(service.vip).is_v4() ? "198.51.100.7" : "2001:db8:100::7";
     spec.protocol = service.protocol;
     spec.destination_port = be16::from_raw(service.port).host();
-    test::Bytes packet(128);
-    test::append(packet, test::frame_of(spec));
-    Frame frame;
-    frame.data = packet.data() + 128;
-    frame.bytes = static_cast<uint16_t>(packet.size() - 128);
-    frame.headroom = 128;
+    // The first is learned if its slot is unsettled, the second found.
     Forwarder forwarder;
-    forwarder.forward(&image, {PortKind::shared, {0x02, 0, 0, 0, 0, 0x11}}, 1'000'000'000,
-                      {&frame, 1});
+    forwarder.flows = std::move(*FlowTable::make(16));
+    for (const uint8_t flags : {0x02, 0x10}) {
+      spec.tcp_flags = flags;
+      test::Bytes packet(128);
+      test::append(packet, test::frame_of(spec));
+      Frame frame;
+      frame.data = packet.data() + 128;
+      frame.bytes = static_cast<uint16_t>(packet.size() - 128);
+      frame.headroom = 128;
+      forwarder.forward(&image, {PortKind::shared, {0x02, 0, 0, 0, 0, 0x11}}, 1'000'000'000,
+                        {&frame, 1});
+    }
   }
 }
 

@@ -14,7 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   (void)NodeConfig::parse(text, "node.toml");
   (void)read_wanted_intent(text);
   (void)read_wanted_pool(text, "web");
-  (void)read_wanted_backend(text, "web", Address{});
+  (void)read_wanted_backend(text, "web", Address{}, 0);
   (void)read_wanted_service(text, ServiceKey{});
   if (const auto key = ServiceKey::parse(text)) {
     const auto again = ServiceKey::parse(key->text());
