@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/api.h"
 
+#include <ctime>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -15,6 +17,9 @@
 
 namespace guideway {
 namespace {
+
+constexpr uint64_t kEventsAtOnce = 100;
+constexpr uint64_t kEventsAtOnceMax = 10'000;  // as many as are kept
 
 HttpReply no_such_path(const std::string& path) {
   return refusal(404, Error{"", "there is nothing at " + path.substr(0, 100),
@@ -62,6 +67,7 @@ HttpReply ApiCall::answer() {
   }
   if (path == "/v1/intent") return whole_intent();
   if (path == "/v1/explain") return explain();
+  if (path == "/v1/events") return events();
   if (path.starts_with(kPools)) return pools(std::string_view(path).substr(kPools.size()));
   if (path.starts_with(kServices)) {
     auto key = ServiceKey::parse(std::string_view(path).substr(kServices.size()));
@@ -122,10 +128,11 @@ HttpReply ApiCall::one_backend(const std::string& pool, std::string_view text) {
   const std::string what = "backend " + pool + " " + address->text();
   if (wants("PUT")) {
     if (auto refused = read_change_query()) return *refused;
-    auto weight = read_wanted_backend(request_.body, pool, *address);
-    if (!weight) return invalid(weight.error());
+    auto wanted = read_wanted_backend(request_.body, pool, *address, now_);
+    if (!wanted) return invalid(wanted.error());
+    const std::string order = wanted->mode ? mode_name(*wanted->mode) + (" " + what) : what;
     return change(
-        what, [&](const Intent& before) { return put_backend(before, pool, *address, *weight); });
+        order, [&](const Intent& before) { return put_backend(before, pool, *address, *wanted); });
   }
   if (wants("DELETE")) {
     if (auto refused = read_change_query()) return *refused;
@@ -202,11 +209,25 @@ HttpReply ApiCall::explain() {
   return {200, write_explanation(*found->explanation)};
 }
 
-Api::Api(EventLoop& loop, Control& control, std::chrono::milliseconds adoption_timeout)
-    : loop_(loop), control_(control), adoption_timeout_(adoption_timeout) {}
+HttpReply ApiCall::events() {
+  if (!is_get()) return wrong_method(request_.method, "GET");
+  if (auto refused = read_query({"since", "limit"})) return *refused;
+  auto since = query_number("since", 0, std::numeric_limits<uint64_t>::max(), 0);
+  if (!since) return invalid(since.error());
+  auto limit = query_number("limit", 1, kEventsAtOnceMax, kEventsAtOnce);
+  if (!limit) return invalid(limit.error());
+  auto body = loop_.call([&] { return control_.events_json(*since, *limit); });
+  return body ? HttpReply{200, *body} : ending();
+}
+
+Api::Api(EventLoop& loop, Control& control, std::chrono::milliseconds adoption_timeout, Clock clock)
+    : loop_(loop),
+      control_(control),
+      adoption_timeout_(adoption_timeout),
+      clock_(clock != nullptr ? clock : [] { return int64_t{std::time(nullptr)}; }) {}
 
 HttpReply Api::handle(const HttpRequest& request) {
-  HttpReply reply = ApiCall(loop_, control_, request, adoption_timeout_).answer();
+  HttpReply reply = ApiCall(loop_, control_, request, adoption_timeout_, clock_()).answer();
   if (reply.type == HttpReply{}.type) reply.body += '\n';
   return reply;
 }

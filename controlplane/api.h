@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <string>
 
 #include "controlplane/control.h"
@@ -14,9 +15,12 @@ namespace guideway {
 
 class Api {
  public:
-  // Both must outlive it. `adoption_timeout`: how long ?wait=adopted waits.
+  using Clock = int64_t (*)();  // seconds since 1970
+
+  // Both must outlive it. `adoption_timeout`: how long ?wait=adopted waits. `clock`: what deadlines
+  // count from; null: the system's.
   Api(EventLoop& loop, Control& control,
-      std::chrono::milliseconds adoption_timeout = std::chrono::seconds(5));
+      std::chrono::milliseconds adoption_timeout = std::chrono::seconds(5), Clock clock = nullptr);
 
   // From any thread but the loop's.
   HttpReply handle(const HttpRequest& request);
@@ -30,6 +34,7 @@ class Api {
   EventLoop& loop_;
   Control& control_;
   std::chrono::milliseconds adoption_timeout_;
+  Clock clock_;
 };
 
 }  // namespace guideway

@@ -2,8 +2,11 @@
 // What the requests of api.cc have in common: queries, the status, and changes.
 #include "controlplane/api_call.h"
 
+#include <charconv>
 #include <iterator>
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <system_error>
 #include <utility>
 
 #include "controlplane/json_text.h"
@@ -61,12 +64,25 @@ std::optional<HttpReply> ApiCall::read_change_query(std::initializer_list<std::s
     wait_ = true;
     rest.query.erase("wait");
   }
-  return ApiCall(loop_, control_, rest, adoption_timeout_).read_query(more);
+  return ApiCall(loop_, control_, rest, adoption_timeout_, now_).read_query(more);
 }
 
 std::string ApiCall::query(const std::string& name) const {
   auto found = request_.query.find(name);
   return found == request_.query.end() ? "" : found->second;
+}
+
+Result<uint64_t> ApiCall::query_number(const std::string& name, uint64_t least, uint64_t most,
+                                       uint64_t absent) const {
+  auto found = request_.query.find(name);
+  if (found == request_.query.end()) return absent;
+  const std::string& text = found->second;
+  uint64_t value = 0;
+  auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool good = error == std::errc() && stop == text.data() + text.size() && !text.empty();
+  if (good && value >= least && value <= most) return value;
+  return fail(name, "must be " + std::to_string(least) + " to " + std::to_string(most) + ", got " +
+                        (good ? text : json_shown(text)));
 }
 
 HttpReply ApiCall::with_status(const std::function<HttpReply(const Status&)>& write) {

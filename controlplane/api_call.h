@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <future>
 #include <initializer_list>
@@ -32,8 +33,12 @@ inline HttpReply ending() {
 class ApiCall {
  public:
   ApiCall(EventLoop& loop, Control& control, const HttpRequest& request,
-          std::chrono::milliseconds adoption_timeout)
-      : loop_(loop), control_(control), request_(request), adoption_timeout_(adoption_timeout) {}
+          std::chrono::milliseconds adoption_timeout, int64_t now)
+      : loop_(loop),
+        control_(control),
+        request_(request),
+        adoption_timeout_(adoption_timeout),
+        now_(now) {}
 
   HttpReply answer();
 
@@ -55,9 +60,13 @@ class ApiCall {
   HttpReply one_service(const ServiceKey& key);
   HttpReply whole_intent();
   HttpReply explain();
+  HttpReply events();
 
   std::optional<HttpReply> read_query(std::initializer_list<std::string_view> known);
   std::string query(const std::string& name) const;
+  // A whole number in these bounds; `absent` if the parameter is.
+  Result<uint64_t> query_number(const std::string& name, uint64_t least, uint64_t most,
+                                uint64_t absent) const;
   bool is_get() const { return request_.method == "GET" || request_.method == "HEAD"; }
   bool wants(const char* method) const { return request_.method == method; }
 
@@ -72,6 +81,7 @@ class ApiCall {
   Control& control_;
   const HttpRequest& request_;
   std::chrono::milliseconds adoption_timeout_;
+  int64_t now_;  // seconds since 1970
   bool wait_ = false;
 };
 

@@ -2,6 +2,7 @@
 // What the control socket needs from the daemon behind it. All calls in the loop's thread.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <future>
 #include <memory>
@@ -37,6 +38,9 @@ class Control {
   virtual std::future<void> adopted(uint64_t revision) = 0;
 
   virtual Status status() const = 0;
+  // What happened to backends and pools: the body of GET /v1/events. Those numbered `since` or
+  // higher; if they are more than `limit`, the newest of them.
+  virtual std::string events_json(uint64_t since, size_t limit) const = 0;
   virtual Result<Explanation> explain_flow(const Endpoint& client,
                                            const ServiceKey& service) const = 0;
 };

@@ -129,6 +129,16 @@ Traffic Counters::sum(uint64_t offset, uint32_t count, uint32_t index) const {
   return total;
 }
 
+FlowTableUse Counters::flow_table() const {
+  FlowTableUse use;
+  for (uint32_t w = 0; w < workers(); ++w) {
+    use.flows += load(worker(w)->flows);
+    use.flows_max += load(worker(w)->flows_max);
+    use.refused += load(worker(w)->flows_refused);
+  }
+  return use;
+}
+
 Heartbeats Counters::heartbeats() const {
   Heartbeats beats{.epoch = epoch(), .workers = {}};
   for (uint32_t w = 0; w < workers(); ++w) beats.workers.push_back(load(worker(w)->heartbeat));

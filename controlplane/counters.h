@@ -22,6 +22,13 @@ struct Traffic {
   bool operator==(const Traffic&) const = default;
 };
 
+// Of the workers that run now, together.
+struct FlowTableUse {
+  uint64_t flows = 0;      // entries in use
+  uint64_t flows_max = 0;  // entries there are
+  uint64_t refused = 0;    // flows that found no room, since the dataplane started
+};
+
 // The heartbeats at one moment. Keep it, and compare it with the next.
 struct Heartbeats {
   uint64_t epoch = 0;
@@ -50,6 +57,8 @@ class Counters {
   std::array<uint64_t, GW_VERDICTS_MAX> verdicts() const;
   Traffic service(uint32_t index) const;  // all 0 for an index out of range
   Traffic backend(uint32_t index) const;
+
+  FlowTableUse flow_table() const;
 
   Heartbeats heartbeats() const;
 

@@ -14,11 +14,19 @@
 #include <system_error>
 #include <utility>
 
+#include "bpf/object.h"
+#include "controlplane/priority.h"
 #include "controlplane/store_file.h"
 
 namespace guideway {
+namespace {
 
-Daemon::Daemon(const NodeConfig& config) : config_(config), started_(std::time(nullptr)) {}
+constexpr std::chrono::seconds kDrainLook{1};
+
+}  // namespace
+
+Daemon::Daemon(const NodeConfig& config, std::string bpf_dir)
+    : config_(config), bpf_dir_(std::move(bpf_dir)), started_(std::time(nullptr)) {}
 
 Daemon::~Daemon() {
   // The server's threads wait for what the delivery promised: those promises are broken first.
@@ -26,8 +34,9 @@ Daemon::~Daemon() {
   server_.reset();
 }
 
-Result<std::unique_ptr<Daemon>> Daemon::start(const NodeConfig& config) {
-  std::unique_ptr<Daemon> daemon(new Daemon(config));
+Result<std::unique_ptr<Daemon>> Daemon::start(const NodeConfig& config,
+                                              const std::string& bpf_dir) {
+  std::unique_ptr<Daemon> daemon(new Daemon(config, bpf_dir));
   if (auto opened = daemon->open(); !opened) return tl::unexpected(opened.error());
   return daemon;
 }
@@ -51,7 +60,7 @@ Result<void> Daemon::open() {
     loop_->stop();
   });
   if (!signals) return signals;
-  auto delivery = Delivery::create(*loop_, config_);
+  auto delivery = Delivery::create(*loop_, config_, bpf_dir_ + "/" + kEdgeObject);
   if (!delivery) return tl::unexpected(delivery.error());
   delivery_ = std::move(*delivery);
   api_ = std::make_unique<Api>(*loop_, *this);
@@ -72,7 +81,33 @@ Result<void> Daemon::open() {
                config_.name, GW_VERSION, intent_->revision, intent_->services.size(),
                intent_->pools.size(), config_.control_socket);
   delivery_->set_intent(intent_);
+  end_drains();
+  loop_->every(kDrainLook, [this] { end_drains(); });
   return {};
+}
+
+// Backends whose time for draining is over.
+void Daemon::end_drains() {
+  const int64_t now = std::time(nullptr);
+  std::vector<std::pair<std::string, Address>> over;
+  for (const auto& [name, pool] : intent_->pools) {
+    for (const auto& [address, backend] : pool.backends) {
+      const bool is_over = backend.mode == BackendMode::draining && backend.drain_until != 0 &&
+                           backend.drain_until <= now;
+      if (is_over) over.emplace_back(name, address);
+    }
+  }
+  if (over.empty()) return;
+  Intent next = *intent_;
+  for (const auto& [pool, address] : over) {
+    Backend& backend = next.pools.at(pool).backends.at(address);
+    backend.mode = BackendMode::disabled;
+    backend.drain_until = 0;
+  }
+  const std::string what =
+      "drained " + over.front().first + " " + over.front().second.text() +
+      (over.size() == 1 ? "" : " and " + std::to_string(over.size() - 1) + " more");
+  (void)commit(std::move(next), "deadline", what);  // what went wrong is in the log
 }
 
 // Two that publish to one dataplane would undo each other's images for ever.
@@ -89,6 +124,7 @@ Result<void> Daemon::lock() {
 }
 
 bool Daemon::run() {
+  set_thread_nice(kLoopNice);
   loop_->run();
   spdlog::info("stopped");
   return !failed_;

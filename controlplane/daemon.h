@@ -24,7 +24,9 @@ class Daemon : public Control {
  public:
   // Takes the lock, reads the intent, begins to deliver it, and listens. Blocks SIGTERM and SIGINT
   // for the threads it starts.
-  static Result<std::unique_ptr<Daemon>> start(const NodeConfig& config);
+  // `bpf_dir`: where the `edge` program is.
+  static Result<std::unique_ptr<Daemon>> start(const NodeConfig& config,
+                                               const std::string& bpf_dir);
   ~Daemon() override;
 
   // Until SIGTERM, SIGINT or stop(). False: it had to end, for a reason that is in the log.
@@ -36,15 +38,20 @@ class Daemon : public Control {
   Adoption adoption() const override { return delivery_->adoption(); }
   std::future<void> adopted(uint64_t revision) override { return delivery_->adopted(revision); }
   Status status() const override;
+  std::string events_json(uint64_t since, size_t limit) const override {
+    return delivery_->events().json(since, limit);
+  }
   Result<Explanation> explain_flow(const Endpoint& client,
                                    const ServiceKey& service) const override;
 
  private:
-  explicit Daemon(const NodeConfig& config);
+  Daemon(const NodeConfig& config, std::string bpf_dir);
   Result<void> open();
   Result<void> lock();
+  void end_drains();
 
   const NodeConfig config_;
+  const std::string bpf_dir_;
   int64_t started_ = 0;
   UniqueFd lock_;
   std::atomic<bool> failed_{false};

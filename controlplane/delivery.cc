@@ -55,13 +55,14 @@ Delivery::~Delivery() {
   }
 }
 
-Result<std::unique_ptr<Delivery>> Delivery::create(EventLoop& loop, const NodeConfig& config) {
+Result<std::unique_ptr<Delivery>> Delivery::create(EventLoop& loop, const NodeConfig& config,
+                                                   const std::string& edge_object) {
   std::unique_ptr<Delivery> delivery(new Delivery(loop, config));
-  if (auto opened = delivery->open(); !opened) return tl::unexpected(opened.error());
+  if (auto opened = delivery->open(edge_object); !opened) return tl::unexpected(opened.error());
   return delivery;
 }
 
-Result<void> Delivery::open() {
+Result<void> Delivery::open(const std::string& edge_object) {
   NextHops::Config hops;
   hops.source4 = config_.tunnel_source4;
   hops.source6 = config_.tunnel_source6;
@@ -69,6 +70,13 @@ Result<void> Delivery::open() {
       loop_, hops, [this](const std::vector<Address>& changed) { on_next_hops(changed); });
   if (!next_hops) return tl::unexpected(next_hops.error());
   next_hops_ = std::move(*next_hops);
+  health_ = std::make_unique<Health>(
+      loop_, config_, edge_object,
+      [this](const Address& address) -> const NextHopState& { return next_hops_->get(address); },
+      [this] {
+        dirty_ = true;
+        advance();
+      });
   Routes::Config table;
   table.table = config_.route_table;
   table.rule_priority = config_.rule_priority;
@@ -97,6 +105,7 @@ void Delivery::set_intent(std::shared_ptr<const Intent> intent) {
   changed_ = !first;
   if (changed_) hold_problem_.clear();
   want_next_hops_and_routes();
+  health_->set_intent(intent_);
   if (first) {
     began_ = EventLoop::Clock::now();
     publisher_->start();
@@ -141,7 +150,7 @@ bool Delivery::may_publish() const {
   if (!hold_problem_.empty()) return false;
   // The image that runs knows its next hops: one without them would stop the traffic for a moment.
   bool runs = publisher_->info()->generation != 0;
-  return !first_ || !runs || next_hops_->settled();
+  return !first_ || ((!runs || next_hops_->settled()) && health_->settled());
 }
 
 void Delivery::on_tables(std::shared_ptr<const Intent> intent, Result<TableMap> tables) {
@@ -176,6 +185,7 @@ void Delivery::want_next_hops_and_routes() {
     add_backends(*intent_, backends);
     add_vips(*intent_, vips);
   }
+  backends.merge(Health::watched(*intent_));
   next_hops_->want(backends);
   // What the counters say was adopted before the dataplane says it.
   bool unsure =
@@ -238,6 +248,9 @@ Result<void> Delivery::build_and_send(uint64_t generation) {
   node.next_hop = [this](const Address& address) -> const NextHopState& {
     return next_hops_->get(address);
   };
+  node.release = [this](const std::string& pool, const Address& address) {
+    return health_->release(pool, address);
+  };
   node.service_counter = [this](const ServiceKey& key) { return book_.service_index(key); };
   node.backend_counter = [this](const std::string& pool, const Address& address) {
     return book_.backend_index(pool, address);
@@ -252,6 +265,7 @@ Result<void> Delivery::build_and_send(uint64_t generation) {
   }
   in_flight_ = generation;
   first_ = false;
+  health_->published(generation);
   sent_at_ = EventLoop::Clock::now();
   spdlog::info(
       "published generation={} revision={} services={} pools={} root_bytes={} tables_sent={} "
@@ -262,8 +276,11 @@ Result<void> Delivery::build_and_send(uint64_t generation) {
 }
 
 void Delivery::on_next_hops(const std::vector<Address>& changed) {
+  health_->ways_changed(changed);
+  const std::set<Address> watched = Health::watched(*intent_);
   size_t lines = 0;
   for (const Address& address : changed) {
+    if (watched.contains(address)) continue;
     if (++lines > kNextHopLinesMax) break;
     const NextHopState& state = next_hops_->get(address);
     if (state.hop) {
@@ -292,6 +309,7 @@ void Delivery::on_connected(const DataplaneInfo& info, UniqueFd fd) {
   } else {
     spdlog::error("{}", counters.error().text());
   }
+  health_->set_dataplane(++connections_);
   heartbeats_ = {};
   in_flight_ = 0;
   adoption_ = {};
@@ -313,6 +331,7 @@ void Delivery::on_connected(const DataplaneInfo& info, UniqueFd fd) {
     want_next_hops_and_routes();
   }
   next_hops_->set_ports(std::set<std::string>(info.ports.begin(), info.ports.end()));
+  health_->all_ways_changed();
   dirty_ = true;
   advance();
 }
@@ -322,6 +341,7 @@ void Delivery::on_ack(uint64_t generation, uint64_t revision, bool adopted,
   if (adopted) {
     spdlog::info("adopted generation={} revision={} after_ms={:.1f}", generation, revision,
                  since_ms(sent_at_));
+    health_->adopted(generation);
     adoption_ = {generation, revision};
     refused_.reset();
     refused_wait_ = {};
@@ -353,6 +373,7 @@ void Delivery::on_refused(uint64_t generation, uint64_t revision, const std::str
 
 void Delivery::on_disconnected(const std::string& why) {
   spdlog::warn("dataplane disconnected: {}", why);
+  health_->set_dataplane(0);
   in_flight_ = 0;
   adoption_ = {};
   dirty_ = true;
@@ -381,7 +402,7 @@ void Delivery::look_at_heartbeats() {
 std::string Delivery::problem() const {
   for (const std::string& one :
        {publisher_->problem(), hold_problem_, build_problem_, publish_problem_, book_problem_,
-        next_hops_->problem(), routes_->problem()}) {
+        next_hops_->problem(), routes_->problem(), health_->problem()}) {
     if (!one.empty()) return one;
   }
   return "";
@@ -410,13 +431,17 @@ void Delivery::describe_dataplane(NodeStatus& node) const {
     node.epoch = counters_->epoch();
     node.received = counters_->received();
     node.verdicts = counters_->verdicts();
+    node.flow_table = counters_->flow_table();
   }
 }
 
 void Delivery::describe(Status& status) const {
   describe_dataplane(status.node);
+  health_->refresh_sights();
   StatusSource source{
-      *intent_, tables_,
+      *intent_,
+      tables_,
+      *health_,
       [this](const Address& address) -> const NextHopState& { return next_hops_->get(address); },
       [this](const ServiceKey& key) {
         if (counters_ == nullptr) return Traffic{};
@@ -433,8 +458,9 @@ Result<Explanation> Delivery::explain_flow(const Endpoint& client,
                                            const ServiceKey& service) const {
   const Intent& intent = applied_ != nullptr ? *applied_ : *intent_;
   auto explanation = explain(
-      client, service, intent, tables_,
-      [this](const Address& address) -> const NextHopState& { return next_hops_->get(address); });
+      client, service,
+      {intent, tables_, *health_,
+       [this](const Address& address) -> const NextHopState& { return next_hops_->get(address); }});
   if (explanation) explanation->generation = adoption_.generation;
   return explanation;
 }

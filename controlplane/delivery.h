@@ -18,6 +18,7 @@
 #include "controlplane/counter_book.h"
 #include "controlplane/counters.h"
 #include "controlplane/event_loop.h"
+#include "controlplane/health.h"
 #include "controlplane/image.h"
 #include "controlplane/intent.h"
 #include "controlplane/next_hops.h"
@@ -32,7 +33,9 @@ namespace guideway {
 
 class Delivery {
  public:
-  static Result<std::unique_ptr<Delivery>> create(EventLoop& loop, const NodeConfig& config);
+  // `edge_object`: the file of the `edge` program, for TAPs.
+  static Result<std::unique_ptr<Delivery>> create(EventLoop& loop, const NodeConfig& config,
+                                                  const std::string& edge_object);
   ~Delivery();
   Delivery(const Delivery&) = delete;
   Delivery& operator=(const Delivery&) = delete;
@@ -45,6 +48,8 @@ class Delivery {
   Adoption adoption() const { return adoption_; }
   // Ready once that revision is adopted, or is known not to be soon: refused, no dataplane, late.
   std::future<void> adopted(uint64_t revision);
+
+  const EventLog& events() const { return health_->events(); }
 
   // All of a status but name, start and revision of the intent.
   void describe(Status& status) const;
@@ -59,7 +64,7 @@ class Delivery {
   };
 
   Delivery(EventLoop& loop, const NodeConfig& config);
-  Result<void> open();
+  Result<void> open(const std::string& edge_object);
   void advance();
   void on_tables(std::shared_ptr<const Intent> intent, Result<TableMap> tables);
   bool may_publish() const;
@@ -86,6 +91,7 @@ class Delivery {
   std::unique_ptr<Counters> counters_;  // null: no dataplane ever wrote any
   std::unique_ptr<NextHops> next_hops_;
   std::unique_ptr<Routes> routes_;
+  std::unique_ptr<Health> health_;
   std::unique_ptr<Publisher> publisher_;
 
   std::shared_ptr<const Intent> intent_;   // the newest
@@ -96,6 +102,7 @@ class Delivery {
   std::string hold_problem_;     // why nothing is published although a dataplane is there
   std::string book_problem_;     // of the counter book
   bool changed_ = false;         // the newest intent is not the stored one that it began with
+  uint64_t connections_ = 0;     // of dataplanes, so far
   bool first_ = true;            // nothing was published on this connection yet
   bool dirty_ = false;           // the next image differs from the last
   uint64_t in_flight_ = 0;       // generation sent and not answered

@@ -8,6 +8,7 @@
 #include "controlplane/intent_rules.h"
 #include "controlplane/json_text.h"
 #include "dataplane/flow.h"
+#include "dataplane/spare.h"
 
 namespace guideway {
 namespace {
@@ -15,10 +16,14 @@ namespace {
 std::string describe_taker(const Explanation& out, size_t taker) {
   const std::string slot = "slot " + std::to_string(out.slot);
   const std::string address = out.hops[taker].address.text();
-  if (taker == 0) return address + " owns " + slot + " and is up";
+  if (taker == 0) return address + " owns " + slot + " and takes new flows";
   const ExplainedHop& owner = out.hops[0];
-  return owner.address.text() + ", the owner of " + slot + ", is not up (" + owner.reason +
-         "); its stand-in " + address + " is";
+  const std::string why = owner.address.text() + ", the owner of " + slot +
+                          ", takes no new flows (" + owner.reason + "); ";
+  if (out.hops[taker].role == "spare") {
+    return why + "nor do its stand-ins; its spare " + address + " does";
+  }
+  return why + "its stand-in " + address + " does";
 }
 
 std::string quoted(const std::string& text) {
@@ -31,31 +36,73 @@ std::string write_hop(const ExplainedHop& hop) {
          ",\"reason\":" + quoted(hop.reason) + "}";
 }
 
-void walk_hops(const PoolTable& made, const Pool& pool,
-               const std::function<const NextHopState&(const Address&)>& next_hop,
+std::string slow_text(const Release& release) {
+  return "slow start: it takes " + std::to_string(release.share * 100 / GW_SHARE_ALL) +
+         " % of its slots, and not this one";
+}
+
+// One hop as the worker sees it for a new flow.
+ExplainedHop look_at(const std::string& role, const Address& address, const std::string& pool_name,
+                     const Pool& pool, const ExplainSource& source, uint32_t slot) {
+  ExplainedHop hop;
+  hop.role = role;
+  hop.address = address;
+  if (const auto view = source.health.backend(pool_name, address)) {
+    hop.state = view->state.state;
+    hop.reason = view->state.reason;
+  }
+  const Release release = source.health.release(pool_name, address);
+  const std::string no_way = next_hop_problem(pool.forwarding, address, source.next_hop(address));
+  const bool covers = share_covers(release.share, slot);
+  hop.takes = covers && no_way.empty();
+  if (!no_way.empty()) hop.reason = no_way;
+  if (no_way.empty() && !covers && release.share > 0) hop.reason = slow_text(release);
+  if (hop.takes) hop.reason.clear();
+  return hop;
+}
+
+std::optional<Address> spare_of(const PoolTable& made, const std::string& pool_name,
+                                const Pool& pool, const ExplainSource& source, uint32_t slot) {
+  std::vector<gw_backend> backends(made.backends.size());
+  for (size_t i = 0; i < backends.size(); ++i) {
+    const Address& address = made.backends[i].address;
+    backends[i].share = source.health.release(pool_name, address).share;
+    backends[i].weight = static_cast<uint16_t>(made.backends[i].weight);
+    const bool way = next_hop_problem(pool.forwarding, address, source.next_hop(address)).empty();
+    backends[i].outer_bytes = way ? 14 : 0;  // any but 0
+  }
+  const uint16_t spare = SparePool(backends).spare(slot);
+  if (spare == GW_NO_HOP) return {};
+  return made.backends[spare].address;
+}
+
+void walk_hops(const PoolTable& made, const Pool& pool, const ExplainSource& source,
                Explanation& out) {
-  const std::span<const uint16_t> hops = made.table->hops(out.slot);
   std::optional<size_t> taker;
-  for (size_t i = 0; i < hops.size() && hops[i] != GW_NO_HOP; ++i) {
-    ExplainedHop hop;
-    hop.role = i == 0 ? "owner" : "stand-in";
-    hop.address = made.backends[hops[i]].address;
-    auto backend = pool.backends.find(hop.address);
-    const NextHopState& state = next_hop(hop.address);
-    std::tie(hop.state, hop.reason) = judge_backend(
-        pool, hop.address, backend == pool.backends.end() ? Backend{} : backend->second, state);
-    if (hop.state == BackendState::up && !taker) {
-      taker = i;
-      hop.takes = true;
-      out.backend = hop.address;
-      out.next_hop = state.hop;
-    } else if (hop.state == BackendState::up) {
+  for (const uint16_t index : made.table->hops(out.slot)) {
+    if (index == GW_NO_HOP) break;
+    ExplainedHop hop = look_at(out.hops.empty() ? "owner" : "stand-in",
+                               made.backends[index].address, out.pool, pool, source, out.slot);
+    if (hop.takes && taker) {
+      hop.takes = false;
       hop.reason = "later in the list";
+    } else if (hop.takes) {
+      taker = out.hops.size();
     }
     out.hops.push_back(std::move(hop));
   }
+  if (!taker) {
+    if (const auto spare = spare_of(made, out.pool, pool, source, out.slot)) {
+      taker = out.hops.size();
+      out.hops.push_back(look_at("spare", *spare, out.pool, pool, source, out.slot));
+    }
+  }
+  if (taker) {
+    out.backend = out.hops[*taker].address;
+    out.next_hop = source.next_hop(*out.backend).hop;
+  }
   out.why = taker ? describe_taker(out, *taker)
-                  : "no hop of slot " + std::to_string(out.slot) + " is up: the packet is dropped";
+                  : "no backend of pool " + out.pool + " takes new flows: the packet is dropped";
 }
 
 }  // namespace
@@ -76,9 +123,9 @@ std::string Endpoint::text() const {
   return host + ":" + std::to_string(port);
 }
 
-Result<Explanation> explain(const Endpoint& client, const ServiceKey& asked, const Intent& intent,
-                            const TableMap& tables,
-                            const std::function<const NextHopState&(const Address&)>& next_hop) {
+Result<Explanation> explain(const Endpoint& client, const ServiceKey& asked,
+                            const ExplainSource& source) {
+  const Intent& intent = source.intent;
   if (client.address.is_v4() != asked.vip.is_v4()) {
     return fail("client", client.address.text() + " is " + family_name(client.address) +
                               ", but the VIP is " + family_name(asked.vip));
@@ -112,14 +159,14 @@ Result<Explanation> explain(const Endpoint& client, const ServiceKey& asked, con
   key.vip_port = be16(asked.port);
   key.protocol = asked.protocol;
   out.hash = flow_hash(key, intent.flow_seed);
-  auto made = tables.find(out.pool);
-  if (made == tables.end() || made->second.table == nullptr) {
+  auto made = source.tables.find(out.pool);
+  if (made == source.tables.end() || made->second.table == nullptr) {
     out.why = "pool " + out.pool + " has no backend with weight: the packet is dropped";
     return out;
   }
   out.slots = made->second.table->slots();
   out.slot = flow_slot(out.hash, out.slots);
-  walk_hops(made->second, pool, next_hop, out);
+  walk_hops(made->second, pool, source, out);
   return out;
 }
 

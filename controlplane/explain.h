@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "controlplane/health.h"
 #include "controlplane/image.h"
 #include "controlplane/intent.h"
 #include "controlplane/next_hops.h"
@@ -28,7 +29,7 @@ struct Endpoint {
 };
 
 struct ExplainedHop {
-  std::string role;  // "owner", "stand-in"
+  std::string role;  // "owner", "stand-in", "spare"
   Address address;
   BackendState state = BackendState::up;
   bool takes = false;
@@ -51,11 +52,19 @@ struct Explanation {
   std::string why;
 };
 
+// What it goes by.
+struct ExplainSource {
+  const Intent& intent;
+  const TableMap& tables;  // of that intent
+  const Health& health;
+  std::function<const NextHopState&(const Address&)> next_hop;
+};
+
+// Of a new flow: one that began while its slot was unsettled may be elsewhere, by the flow table.
 // `asked` names the port of the packet (not 0). The error of an unknown service has the field
 // "service". Generation is left to the caller.
-Result<Explanation> explain(const Endpoint& client, const ServiceKey& asked, const Intent& intent,
-                            const TableMap& tables,
-                            const std::function<const NextHopState&(const Address&)>& next_hop);
+Result<Explanation> explain(const Endpoint& client, const ServiceKey& asked,
+                            const ExplainSource& source);
 
 std::string write_explanation(const Explanation& explanation);
 

@@ -12,12 +12,12 @@
 #include <set>
 #include <utility>
 
+#include "controlplane/outer_header.h"
 #include "dataplane/headers.h"
 
 namespace guideway {
 namespace {
 
-constexpr uint8_t kOuterTtl = 64;
 // No client sends less than this on being told so: Linux stops at 552 (net.ipv4.route.min_pmtu).
 constexpr size_t kInnerBytesLeast = 576;
 constexpr unsigned kTableHops = 2;  // owner, stand-in
@@ -43,46 +43,6 @@ std::vector<MaglevBackend> table_backends(const Pool& pool) {
 template <typename Header>
 void put(uint8_t* at, const Header& header) {
   std::memcpy(at, &header, sizeof header);
-}
-
-template <size_t N>
-std::array<uint8_t, N> array_of(const uint8_t* bytes) {
-  std::array<uint8_t, N> out;
-  std::memcpy(out.data(), bytes, N);
-  return out;
-}
-
-// The outer header in front of packets to `backend`; its length.
-uint8_t write_outer(uint8_t* outer, Forwarding forwarding, const Address& backend,
-                    const NextHop& hop) {
-  const bool v4 = backend.is_v4();
-  const uint16_t tunnel_type = v4 ? kEthernetIpv4 : kEthernetIpv6;
-  const bool tunnel = forwarding == Forwarding::ipip;
-  put(outer, EthernetHeader{.destination = hop.mac,
-                            .source = hop.source_mac,
-                            .type = be16(tunnel ? tunnel_type : uint16_t{0})});
-  uint8_t* ip = outer + sizeof(EthernetHeader);
-  if (!tunnel) return sizeof(EthernetHeader);
-  if (v4) {
-    put(ip, Ipv4Header{.version_ihl = 0x45,
-                       .tos = 0,
-                       .total_bytes = be16(0),
-                       .id = be16(0),
-                       .fragment = be16(kIpv4DontFragment),
-                       .ttl = kOuterTtl,
-                       .protocol = 0,
-                       .checksum = be16(0),
-                       .source = array_of<4>(hop.source->v4()),
-                       .destination = array_of<4>(backend.v4())});
-    return sizeof(EthernetHeader) + sizeof(Ipv4Header);
-  }
-  put(ip, Ipv6Header{.version_class_flow = be32(6u << 28),
-                     .payload_bytes = be16(0),
-                     .next_header = 0,
-                     .hop_limit = kOuterTtl,
-                     .source = array_of<16>(hop.source->v6()),
-                     .destination = array_of<16>(backend.v6())});
-  return sizeof(EthernetHeader) + sizeof(Ipv6Header);
 }
 
 // The root under construction: counts first, then offsets, then each array is filled.
@@ -164,21 +124,24 @@ class RootWriter {
       out.backend_first = next_backend;
       out.backends = table->backends();
       for (const auto& [address, backend] : pool.backends)
-        write_backend(backends[next_backend++], name, pool.forwarding, address);
+        write_backend(backends[next_backend++], name, pool.forwarding, address, backend.weight);
     }
   }
 
   void write_backend(gw_backend& out, const std::string& pool, Forwarding forwarding,
-                     const Address& address) {
+                     const Address& address, uint32_t weight) {
     std::memcpy(out.address, address.bytes.data(), sizeof out.address);
-    out.share = GW_SHARE_ALL;
+    const Release release = node_.release ? node_.release(pool, address) : Release{};
+    out.share = release.share;
+    out.flags = release.holds ? GW_HOLDS : 0;
+    out.weight = static_cast<uint16_t>(weight);
     out.counter = node_.backend_counter(pool, address);
     const NextHopState& state = node_.next_hop(address);
     if (!next_hop_problem(forwarding, address, state).empty()) return;
     const auto port = std::find(node_.ports.begin(), node_.ports.end(), state.hop->interface);
     if (port == node_.ports.end()) return;
     out.port = static_cast<uint16_t>(port - node_.ports.begin());
-    out.outer_bytes = write_outer(out.outer, forwarding, address, *state.hop);
+    out.outer_bytes = write_outer_header(out.outer, forwarding, address, *state.hop);
     const uint32_t tunnel_bytes = out.outer_bytes - uint32_t{sizeof(EthernetHeader)};
     // A frame is at most 65535 bytes; the loopback's MTU is more.
     const uint32_t mtu = std::min<uint32_t>(state.hop->mtu, UINT16_MAX - GW_OUTER_MAX);

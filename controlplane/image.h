@@ -16,6 +16,7 @@
 #include "controlplane/intent.h"
 #include "controlplane/maglev.h"
 #include "controlplane/next_hops.h"
+#include "controlplane/pool_state.h"
 #include "controlplane/result.h"
 #include "controlplane/unique_fd.h"
 #include "dataplane/abi.h"
@@ -84,6 +85,7 @@ struct ImageNode {
   uint64_t generation = 0;
   std::vector<std::string> ports;  // interface names by egress port index, as HELLO says
   std::function<const NextHopState&(const Address&)> next_hop;
+  std::function<Release(const std::string& pool, const Address&)> release;  // absent: all are up
   std::function<uint32_t(const ServiceKey&)> service_counter;
   std::function<uint32_t(const std::string& pool, const Address&)> backend_counter;
 };

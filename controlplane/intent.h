@@ -17,14 +17,57 @@ namespace guideway {
 
 enum class Forwarding : uint8_t { l2, ipip };
 
+// What the operator wants of a backend, beside its weight.
+enum class BackendMode : uint8_t {
+  enabled,
+  draining,  // no new flows, those it has stay
+  disabled,  // no flows at all
+};
+
 struct Backend {
   uint32_t weight = 100;  // 0 to kWeightMax; its share of slots is weight / sum; 0: no slots
+  BackendMode mode = BackendMode::enabled;
+  // Draining only: when it becomes disabled, in seconds since 1970; 0: never by itself.
+  int64_t drain_until = 0;
   bool operator==(const Backend&) const = default;
+};
+
+enum class ProbeKind : uint8_t {
+  none,  // not probed: up whenever there is a way to it
+  tcp,   // half-open: SYN, and RST after the answer; the application sees nothing of it
+  icmp,  // echo
+  udp,   // a query whose answer gives a cookie back
+  http,  // GET; a status of 200 to 399 is well
+};
+
+enum class UdpQuery : uint8_t {
+  dns,   // a TXT query for a name that nobody has; any answer that repeats the question is well
+  echo,  // 32 letters, that the answer begins with
+};
+
+// tcp, icmp and udp go the way that packets go (for ipip: through the tunnel), to the VIP of the
+// pool's first service (in order of ServiceKey); to the backend's own address if the pool has none.
+// http goes to the backend's own address, by the kernel's routes.
+struct Probe {
+  ProbeKind kind = ProbeKind::none;
+  uint16_t port = 0;  // tcp, udp, http: 1 to 65535
+  UdpQuery query = UdpQuery::dns;
+  std::string path;            // http: "/healthz"; begins with a slash, 1 to 255 printable ASCII
+  std::string host;            // http: the Host header; empty: the backend's address
+  uint32_t interval_ms = 100;  // 1 to kProbeIntervalMax
+  uint32_t timeout_ms = 100;   // 1 to kProbeIntervalMax; of one probe
+  uint32_t fall = 3;           // 1 to 100: so many in a row without success, and it is down; a
+                               // refused connection counts at once
+  uint32_t rise = 2;           // 1 to 100: so many in a row with success, and it is up again
+  bool operator==(const Probe&) const = default;
 };
 
 struct Pool {
   Forwarding forwarding = Forwarding::l2;
-  uint32_t table_slots = 65537;         // a prime, kTableSlotsMin to GW_TABLE_SLOTS_MAX
+  uint32_t table_slots = 65537;  // a prime, kTableSlotsMin to GW_TABLE_SLOTS_MAX
+  Probe probe;
+  uint32_t slow_start_ms = 0;           // 0 to kSlowStartMax: how long a backend that comes (back)
+                                        // takes to get all its slots
   std::map<Address, Backend> backends;  // in order of address: the pool-local index
   bool operator==(const Pool&) const = default;
 };
@@ -55,5 +98,8 @@ struct Intent {
 
 inline constexpr uint32_t kWeightMax = 65535;
 inline constexpr uint32_t kTableSlotsMin = 251;
+inline constexpr uint32_t kProbeIntervalMax = 60'000;  // ms
+inline constexpr uint32_t kProbeCountMax = 100;        // of fall and rise
+inline constexpr uint32_t kSlowStartMax = 3'600'000;   // ms
 
 }  // namespace guideway

@@ -32,46 +32,41 @@ tl::unexpected<RefusedChange> no_backend(const std::string& pool, const Address&
                 "there is no such backend");
 }
 
-std::string pool_text(const Pool& pool) {
-  size_t count = pool.backends.size();
-  return std::string(forwarding_name(pool.forwarding)) + ", " + std::to_string(pool.table_slots) +
-         " slots, " + std::to_string(count) + (count == 1 ? " backend" : " backends");
+// The order as it is now, unless another is given.
+void set_mode(Backend& backend, const WantedBackend& wanted) {
+  if (!wanted.mode) return;
+  const bool drains = *wanted.mode == BackendMode::draining;
+  const bool drained_before = backend.mode == BackendMode::draining;
+  if (!drains || !drained_before) backend.drain_until = 0;
+  if (drains && wanted.drain_until) backend.drain_until = *wanted.drain_until;
+  backend.mode = *wanted.mode;
 }
 
-std::string weight_text(const Backend& backend) {
-  return "weight " + std::to_string(backend.weight);
-}
-
-// Walks two maps by key: `one` has (key, before or null, after or null) for each that differs.
-template <typename Map, typename One>
-void walk(const Map& before, const Map& after, One one) {
-  auto b = before.begin();
-  auto a = after.begin();
-  while (b != before.end() || a != after.end()) {
-    if (a == after.end() || (b != before.end() && b->first < a->first)) {
-      one(b->first, &b->second, nullptr);
-      ++b;
-    } else if (b == before.end() || a->first < b->first) {
-      one(a->first, nullptr, &a->second);
-      ++a;
-    } else {
-      if (!(b->second == a->second)) one(b->first, &b->second, &a->second);
-      ++b;
-      ++a;
-    }
+std::map<Address, Backend> backends_of(const std::map<Address, WantedBackend>& wanted,
+                                       const std::map<Address, Backend>& before) {
+  std::map<Address, Backend> out;
+  for (const auto& [address, item] : wanted) {
+    Backend backend;
+    if (auto old = before.find(address); old != before.end()) backend = old->second;
+    backend.weight = item.weight.value_or(Backend{}.weight);
+    set_mode(backend, item);
+    out.emplace_hint(out.end(), address, backend);
   }
+  return out;
 }
 
-template <typename Value, typename Text>
-Difference difference(std::string what, const Value* before, const Value* after, Text text) {
-  Difference out;
-  out.op = before == nullptr  ? Difference::Op::add
-           : after == nullptr ? Difference::Op::remove
-                              : Difference::Op::change;
-  out.what = std::move(what);
-  if (before != nullptr) out.from = text(*before);
-  if (after != nullptr) out.to = text(*after);
-  return out;
+// What is absent is as in `pool`.
+void set_pool(Pool& pool, const WantedPool& wanted) {
+  if (wanted.forwarding) pool.forwarding = *wanted.forwarding;
+  if (wanted.table_slots) pool.table_slots = *wanted.table_slots;
+  if (wanted.probe) pool.probe = *wanted.probe;
+  if (wanted.slow_start_ms) pool.slow_start_ms = *wanted.slow_start_ms;
+  if (wanted.backends) pool.backends = backends_of(*wanted.backends, pool.backends);
+}
+
+tl::unexpected<RefusedChange> no_forwarding(const std::string& pool) {
+  return refuse(Refusal::invalid, "pools." + pool + ".forwarding", "is needed for a new pool",
+                "\"l2\" or \"ipip\"");
 }
 
 }  // namespace
@@ -83,7 +78,21 @@ ChangeResult replace_intent(const Intent& before, const WantedIntent& wanted) {
                   "this node has another one, and another would move its flows",
                   "leave 'flow_seed' out, or restore into a node that never had an intent");
   }
-  const bool same = wanted.pools == before.pools && wanted.services == before.services;
+  Intent after;
+  after.revision = before.revision;
+  after.flow_seed = wanted.flow_seed.value_or(before.flow_seed);
+  after.services = wanted.services;
+  for (const auto& [name, item] : wanted.pools) {
+    Pool pool;
+    if (!item.forwarding) return no_forwarding(name);
+    if (auto old = before.pools.find(name); old != before.pools.end()) {
+      pool.backends = old->second.backends;  // for their modes
+    }
+    set_pool(pool, item);
+    if (!item.backends) pool.backends.clear();
+    after.pools.emplace_hint(after.pools.end(), name, std::move(pool));
+  }
+  const bool same = after.pools == before.pools && after.services == before.services;
   if (same && !restores) return before;
   if (!restores && wanted.revision && *wanted.revision != before.revision) {
     return refuse(Refusal::conflict, "revision",
@@ -91,24 +100,14 @@ ChangeResult replace_intent(const Intent& before, const WantedIntent& wanted) {
                       std::to_string(*wanted.revision),
                   "read it again, or leave 'revision' out");
   }
-  Intent after;
-  after.revision = before.revision;
-  after.flow_seed = wanted.flow_seed.value_or(before.flow_seed);
-  after.pools = wanted.pools;
-  after.services = wanted.services;
   return checked(std::move(after));
 }
 
 ChangeResult put_pool(const Intent& before, const std::string& name, const WantedPool& wanted) {
   Intent after = before;
   auto [pool, is_new] = after.pools.try_emplace(name);
-  if (is_new && !wanted.forwarding) {
-    return refuse(Refusal::invalid, "pools." + name + ".forwarding", "is needed for a new pool",
-                  "\"l2\" or \"ipip\"");
-  }
-  if (wanted.forwarding) pool->second.forwarding = *wanted.forwarding;
-  if (wanted.table_slots) pool->second.table_slots = *wanted.table_slots;
-  if (wanted.backends) pool->second.backends = *wanted.backends;
+  if (is_new && !wanted.forwarding) return no_forwarding(name);
+  set_pool(pool->second, wanted);
   return checked(std::move(after));
 }
 
@@ -132,11 +131,13 @@ ChangeResult remove_pool(const Intent& before, const std::string& name) {
 }
 
 ChangeResult put_backend(const Intent& before, const std::string& pool, const Address& address,
-                         std::optional<uint32_t> weight) {
+                         const WantedBackend& wanted) {
   if (before.pools.count(pool) == 0) return no_pool(pool);
   Intent after = before;
-  Backend& backend = after.pools.at(pool).backends[address];
-  if (weight) backend.weight = *weight;
+  auto [backend, is_new] = after.pools.at(pool).backends.try_emplace(address);
+  if (is_new && wanted.mode == BackendMode::draining) return no_backend(pool, address);
+  if (wanted.weight) backend->second.weight = *wanted.weight;
+  set_mode(backend->second, wanted);
   return checked(std::move(after));
 }
 
@@ -162,49 +163,6 @@ ChangeResult remove_service(const Intent& before, const ServiceKey& key) {
   Intent after = before;
   after.services.erase(key);
   return after;
-}
-
-const char* forwarding_name(Forwarding forwarding) {
-  return forwarding == Forwarding::l2 ? "l2" : "ipip";
-}
-
-std::optional<Forwarding> forwarding_of(std::string_view name) {
-  if (name == "l2") return Forwarding::l2;
-  if (name == "ipip") return Forwarding::ipip;
-  return {};
-}
-
-const char* op_name(Difference::Op op) {
-  switch (op) {
-    case Difference::Op::add:
-      return "add";
-    case Difference::Op::remove:
-      return "remove";
-    case Difference::Op::change:
-      break;
-  }
-  return "change";
-}
-
-std::vector<Difference> differences(const Intent& before, const Intent& after) {
-  std::vector<Difference> out;
-  walk(before.pools, after.pools, [&](const std::string& name, const Pool* from, const Pool* to) {
-    bool same_head = from != nullptr && to != nullptr && from->forwarding == to->forwarding &&
-                     from->table_slots == to->table_slots;
-    if (!same_head) out.push_back(difference("pool " + name, from, to, pool_text));
-    if (from == nullptr || to == nullptr) return;
-    walk(from->backends, to->backends,
-         [&](const Address& address, const Backend* old, const Backend* now) {
-           out.push_back(
-               difference("backend " + name + " " + address.text(), old, now, weight_text));
-         });
-  });
-  walk(before.services, after.services,
-       [&](const ServiceKey& key, const Service* from, const Service* to) {
-         out.push_back(difference("service " + key.text(), from, to,
-                                  [](const Service& service) { return "pool " + service.pool; }));
-       });
-  return out;
 }
 
 }  // namespace guideway

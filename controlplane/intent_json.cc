@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/intent_json.h"
 
-#include <algorithm>
 #include <charconv>
 #include <cstdio>
-#include <initializer_list>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <system_error>
@@ -12,6 +10,8 @@
 
 #include "controlplane/intent_rules.h"
 #include "controlplane/json_text.h"
+#include "controlplane/probe_json.h"
+#include "controlplane/time_text.h"
 #include "dataplane/abi.h"
 
 namespace guideway {
@@ -19,62 +19,74 @@ namespace {
 
 using nlohmann::json;
 
-Result<void> only_fields(const json& object, const std::string& path,
-                         std::initializer_list<std::string_view> known) {
-  for (const auto& [key, value] : object.items()) {
-    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
-    std::string names;
-    for (std::string_view name : known) names += (names.empty() ? "" : ", ") + std::string(name);
-    return fail(json_path(path, key), "unknown field", "known here: " + names);
-  }
-  return {};
-}
-
 Result<void> need_object(const json& value, const std::string& path) {
   if (value.is_object()) return {};
   return fail(path, json_wrong_type("an object", value));
 }
 
-Result<uint64_t> read_number(const json& value, const std::string& path, uint64_t least,
-                             uint64_t most) {
-  bool fits =
-      value.is_number_unsigned() && value.get<uint64_t>() >= least && value.get<uint64_t>() <= most;
-  if (fits) return value.get<uint64_t>();
-  const char* kind = value.is_number_integer() ? "" : "a whole number, ";
-  return fail(path, "must be " + std::string(kind) + std::to_string(least) + " to " +
-                        std::to_string(most) + ", got " + json_shown(value));
+// Weight and mode: what both forms of a backend have.
+Result<WantedBackend> read_backend_head(const json& object, const std::string& path) {
+  WantedBackend out;
+  if (auto value = object.find("weight"); value != object.end()) {
+    auto weight = json_number(*value, path + ".weight", 0, kWeightMax);
+    if (!weight) return tl::unexpected(weight.error());
+    out.weight = static_cast<uint32_t>(*weight);
+  }
+  if (auto value = object.find("mode"); value != object.end()) {
+    if (value->is_string()) out.mode = mode_of(value->get_ref<const std::string&>());
+    if (!out.mode) {
+      return fail(path + ".mode",
+                  "must be \"enabled\", \"draining\" or \"disabled\", got " + json_shown(*value));
+    }
+  }
+  return out;
 }
 
-Result<std::optional<uint32_t>> read_backend(const json& object, const std::string& path) {
+tl::unexpected<Error> only_of_draining(const std::string& path) {
+  return fail(path, "belongs to mode \"draining\" only");
+}
+
+Result<WantedBackend> read_backend(const json& object, const std::string& path) {
   if (auto is = need_object(object, path); !is) return tl::unexpected(is.error());
-  if (auto known = only_fields(object, path, {"weight"}); !known) {
+  if (auto known = json_only_fields(object, path, {"weight", "mode", "drain_until"}); !known) {
     return tl::unexpected(known.error());
   }
-  auto weight = object.find("weight");
-  if (weight == object.end()) return std::optional<uint32_t>();
-  auto number = read_number(*weight, path + ".weight", 0, kWeightMax);
-  if (!number) return tl::unexpected(number.error());
-  return std::optional<uint32_t>(static_cast<uint32_t>(*number));
+  auto out = read_backend_head(object, path);
+  if (!out) return out;
+  auto until = object.find("drain_until");
+  if (until == object.end()) return out;
+  const std::string until_path = path + ".drain_until";
+  if (until->is_null()) {
+    if (out->mode == BackendMode::draining) out->drain_until = 0;
+    return out;
+  }
+  if (out->mode != BackendMode::draining) return only_of_draining(until_path);
+  if (until->is_string()) out->drain_until = utc_seconds(until->get_ref<const std::string&>());
+  if (out->drain_until.value_or(0) == 0) {
+    return fail(until_path,
+                "must be a time in UTC, or null for no deadline, got " + json_shown(*until),
+                "like \"2026-11-23T12:00:00Z\"");
+  }
+  return out;
 }
 
-Result<std::map<Address, Backend>> read_backends(const json& object, const std::string& path) {
+Result<std::map<Address, WantedBackend>> read_backends(const json& object,
+                                                       const std::string& path) {
   if (auto is = need_object(object, path); !is) return tl::unexpected(is.error());
   if (object.size() > GW_POOL_BACKENDS_MAX) {
     return fail(path, "at most " + std::to_string(GW_POOL_BACKENDS_MAX) +
                           " backends in one pool, got " + std::to_string(object.size()));
   }
-  std::map<Address, Backend> out;
+  std::map<Address, WantedBackend> out;
   for (const auto& [key, value] : object.items()) {
     const std::string backend_path = json_path(path, key);
     std::optional<Address> address = Address::parse(key);
     if (!address) {
       return fail(backend_path, "is not an IPv4 or IPv6 address", "like 10.0.0.21 or fd00::21");
     }
-    auto weight = read_backend(value, backend_path);
-    if (!weight) return tl::unexpected(weight.error());
-    Backend backend;
-    if (*weight) backend.weight = **weight;
-    if (!out.emplace(*address, backend).second) {
+    auto backend = read_backend(value, backend_path);
+    if (!backend) return tl::unexpected(backend.error());
+    if (!out.emplace(*address, *backend).second) {
       return fail(backend_path, "is given twice: it is " + address->text());
     }
   }
@@ -83,9 +95,9 @@ Result<std::map<Address, Backend>> read_backends(const json& object, const std::
 
 Result<WantedPool> read_pool(const json& object, const std::string& path) {
   if (auto is = need_object(object, path); !is) return tl::unexpected(is.error());
-  if (auto known = only_fields(object, path, {"forwarding", "table_slots", "backends"}); !known) {
-    return tl::unexpected(known.error());
-  }
+  auto known = json_only_fields(
+      object, path, {"forwarding", "table_slots", "probe", "slow_start_ms", "backends"});
+  if (!known) return tl::unexpected(known.error());
   WantedPool out;
   if (auto value = object.find("forwarding"); value != object.end()) {
     if (value->is_string()) out.forwarding = forwarding_of(value->get_ref<const std::string&>());
@@ -94,9 +106,19 @@ Result<WantedPool> read_pool(const json& object, const std::string& path) {
     }
   }
   if (auto value = object.find("table_slots"); value != object.end()) {
-    auto slots = read_number(*value, path + ".table_slots", kTableSlotsMin, GW_TABLE_SLOTS_MAX);
+    auto slots = json_number(*value, path + ".table_slots", kTableSlotsMin, GW_TABLE_SLOTS_MAX);
     if (!slots) return tl::unexpected(slots.error());
     out.table_slots = static_cast<uint32_t>(*slots);
+  }
+  if (auto value = object.find("probe"); value != object.end()) {
+    auto probe = read_probe(*value, path + ".probe");
+    if (!probe) return tl::unexpected(probe.error());
+    out.probe = std::move(*probe);
+  }
+  if (auto value = object.find("slow_start_ms"); value != object.end()) {
+    auto slow_start = json_number(*value, path + ".slow_start_ms", 0, kSlowStartMax);
+    if (!slow_start) return tl::unexpected(slow_start.error());
+    out.slow_start_ms = static_cast<uint32_t>(*slow_start);
   }
   if (auto value = object.find("backends"); value != object.end()) {
     auto backends = read_backends(*value, path + ".backends");
@@ -106,9 +128,9 @@ Result<WantedPool> read_pool(const json& object, const std::string& path) {
   return out;
 }
 
-Result<std::map<std::string, Pool>> read_pools(const json& object) {
+Result<std::map<std::string, WantedPool>> read_pools(const json& object) {
   if (auto is = need_object(object, "pools"); !is) return tl::unexpected(is.error());
-  std::map<std::string, Pool> out;
+  std::map<std::string, WantedPool> out;
   for (const auto& [name, value] : object.items()) {
     const std::string path = json_path("pools", name);
     auto wanted = read_pool(value, path);
@@ -116,18 +138,14 @@ Result<std::map<std::string, Pool>> read_pools(const json& object) {
     if (!wanted->forwarding) {
       return fail(path + ".forwarding", "is missing", "\"l2\" or \"ipip\"");
     }
-    Pool pool;
-    pool.forwarding = *wanted->forwarding;
-    if (wanted->table_slots) pool.table_slots = *wanted->table_slots;
-    if (wanted->backends) pool.backends = std::move(*wanted->backends);
-    out.emplace(name, std::move(pool));
+    out.emplace(name, std::move(*wanted));
   }
   return out;
 }
 
 Result<Service> read_service(const json& object, const std::string& path) {
   if (auto is = need_object(object, path); !is) return tl::unexpected(is.error());
-  if (auto known = only_fields(object, path, {"pool"}); !known) {
+  if (auto known = json_only_fields(object, path, {"pool"}); !known) {
     return tl::unexpected(known.error());
   }
   auto pool = object.find("pool");
@@ -176,7 +194,7 @@ Result<uint64_t> read_seed(const json& value) {
 Result<WantedIntent> read_document(const json& root) {
   WantedIntent out;
   if (auto value = root.find("revision"); value != root.end()) {
-    auto revision = read_number(*value, "revision", 0, std::numeric_limits<uint64_t>::max());
+    auto revision = json_number(*value, "revision", 0, std::numeric_limits<uint64_t>::max());
     if (!revision) return tl::unexpected(revision.error());
     out.revision = *revision;
   }
@@ -199,10 +217,18 @@ void write_pools_and_services(const Intent& intent, std::string& out) {
   for (const auto& [name, pool] : intent.pools) {
     if (out.back() != '{') out += ',';
     out += '"' + name + "\":{\"forwarding\":\"" + forwarding_name(pool.forwarding) +
-           "\",\"table_slots\":" + std::to_string(pool.table_slots) + ",\"backends\":{";
+           "\",\"table_slots\":" + std::to_string(pool.table_slots) +
+           ",\"probe\":" + write_probe(pool.probe) +
+           ",\"slow_start_ms\":" + std::to_string(pool.slow_start_ms) + ",\"backends\":{";
     for (const auto& [address, backend] : pool.backends) {
       if (out.back() != '{') out += ',';
-      out += '"' + address.text() + "\":{\"weight\":" + std::to_string(backend.weight) + '}';
+      out += '"' + address.text() + "\":{\"weight\":" + std::to_string(backend.weight) +
+             ",\"mode\":\"" + mode_name(backend.mode) + '"';
+      if (backend.mode == BackendMode::draining) {
+        out += ",\"drain_until\":" +
+               (backend.drain_until == 0 ? "null" : '"' + utc_text(backend.drain_until) + '"');
+      }
+      out += '}';
     }
     out += "}}";
   }
@@ -219,7 +245,8 @@ void write_pools_and_services(const Intent& intent, std::string& out) {
 Result<WantedIntent> read_wanted_intent(std::string_view body) {
   auto root = parse_body(body, "");
   if (!root) return tl::unexpected(root.error());
-  if (auto known = only_fields(*root, "", {"revision", "flow_seed", "pools", "services"}); !known) {
+  if (auto known = json_only_fields(*root, "", {"revision", "flow_seed", "pools", "services"});
+      !known) {
     return tl::unexpected(known.error());
   }
   // What is absent goes: an empty body would take everything away, by a slip.
@@ -244,12 +271,27 @@ Result<WantedPool> read_wanted_pool(std::string_view body, const std::string& na
   return read_pool(*root, path);
 }
 
-Result<std::optional<uint32_t>> read_wanted_backend(std::string_view body, const std::string& pool,
-                                                    const Address& address) {
+Result<WantedBackend> read_wanted_backend(std::string_view body, const std::string& pool,
+                                          const Address& address, int64_t now) {
   const std::string path = json_path("pools", pool) + ".backends." + address.text();
   auto root = parse_body(body, path);
   if (!root) return tl::unexpected(root.error());
-  return read_backend(*root, path);
+  if (auto known = json_only_fields(*root, path, {"weight", "mode", "deadline_s"}); !known) {
+    return tl::unexpected(known.error());
+  }
+  auto out = read_backend_head(*root, path);
+  if (!out) return out;
+  uint64_t deadline = kDrainDeadline;
+  if (auto value = root->find("deadline_s"); value != root->end()) {
+    if (out->mode != BackendMode::draining) return only_of_draining(path + ".deadline_s");
+    auto number = json_number(*value, path + ".deadline_s", 0, kDrainDeadlineMax);
+    if (!number) return tl::unexpected(number.error());
+    deadline = *number;
+  }
+  if (out->mode == BackendMode::draining) {
+    out->drain_until = deadline == 0 ? 0 : now + static_cast<int64_t>(deadline);
+  }
+  return out;
 }
 
 Result<Service> read_wanted_service(std::string_view body, const ServiceKey& key) {
@@ -278,24 +320,25 @@ std::string write_stored_intent(const Intent& intent) {
 Result<Intent> read_stored_intent(std::string_view text) {
   auto root = parse_json(text, "");
   if (!root) return tl::unexpected(root.error());
-  if (auto known = only_fields(*root, "", {"revision", "flow_seed", "pools", "services"}); !known) {
+  if (auto known = json_only_fields(*root, "", {"revision", "flow_seed", "pools", "services"});
+      !known) {
     return tl::unexpected(known.error());
   }
   for (const char* needed : {"revision", "flow_seed", "pools", "services"}) {
     if (!root->contains(needed)) return fail(needed, "is missing");
   }
   auto seed =
-      read_number((*root)["flow_seed"], "flow_seed", 0, std::numeric_limits<uint64_t>::max());
+      json_number((*root)["flow_seed"], "flow_seed", 0, std::numeric_limits<uint64_t>::max());
   if (!seed) return tl::unexpected(seed.error());
   auto document = read_document(*root);
   if (!document) return tl::unexpected(document.error());
-  Intent intent;
-  intent.revision = *document->revision;
-  intent.flow_seed = *seed;
-  intent.pools = std::move(document->pools);
-  intent.services = std::move(document->services);
-  if (auto valid = check_intent(intent); !valid) return tl::unexpected(valid.error());
-  return intent;
+  const uint64_t revision = *document->revision;
+  document->revision.reset();
+  auto intent = replace_intent(Intent{}, *document);
+  if (!intent) return tl::unexpected(intent.error().error);
+  intent->revision = revision;
+  intent->flow_seed = *seed;
+  return std::move(*intent);
 }
 
 }  // namespace guideway

@@ -4,7 +4,7 @@
 // in the whole document ("pools.web.backends.10.0.0.7.weight"), wherever the body begins.
 #pragma once
 
-#include <optional>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -14,16 +14,25 @@
 
 namespace guideway {
 
+inline constexpr uint32_t kDrainDeadline = 600;         // seconds
+inline constexpr uint32_t kDrainDeadlineMax = 604'800;  // a week
+
 // Bodies. An empty body is `{}`; an intent must have pools or services (or both).
 Result<WantedIntent> read_wanted_intent(std::string_view body);
 Result<WantedPool> read_wanted_pool(std::string_view body, const std::string& name);
-Result<std::optional<uint32_t>> read_wanted_backend(std::string_view body, const std::string& pool,
-                                                    const Address& address);
+// What is ordered of one backend: `{"weight":100,"mode":"draining","deadline_s":600}`. `now`, in
+// seconds since 1970, is when the deadline begins; 0 is none, and without one it is
+// kDrainDeadline.
+Result<WantedBackend> read_wanted_backend(std::string_view body, const std::string& pool,
+                                          const Address& address, int64_t now);
 Result<Service> read_wanted_service(std::string_view body, const ServiceKey& key);
 
 // `{"revision":12,"flow_seed":"<16 hex digits>","pools":{...},"services":{...}}` on one line, every
 // field written out. The seed is text: numbers over 2^53 do not survive every JSON tool.
 std::string write_intent(const Intent& intent);
+
+// All fields that belong to the probe's kind; "null" for none.
+std::string write_probe(const Probe& probe);
 
 // What a store keeps, with the flow seed as a number.
 std::string write_stored_intent(const Intent& intent);

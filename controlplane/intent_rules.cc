@@ -9,6 +9,8 @@
 namespace guideway {
 namespace {
 
+constexpr size_t kHttpTextMax = 255;
+
 std::string over_limit(const char* what, uint64_t count, uint64_t most) {
   return "at most " + std::to_string(most) + " " + what + ", got " + std::to_string(count);
 }
@@ -17,20 +19,75 @@ bool is_alphanumeric(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 
+Result<void> check_range(const std::string& path, uint64_t value, uint64_t least, uint64_t most) {
+  if (value >= least && value <= most) return {};
+  return fail(path, "must be " + std::to_string(least) + " to " + std::to_string(most) + ", got " +
+                        std::to_string(value));
+}
+
+// What goes into a request line: no blank could end it, no line break add a header.
+Result<void> check_http(const Probe& probe, const std::string& path) {
+  const bool good = !probe.path.empty() && probe.path.front() == '/' &&
+                    probe.path.size() <= kHttpTextMax &&
+                    std::all_of(probe.path.begin(), probe.path.end(),
+                                [](char c) { return c > ' ' && c < 0x7f && c != '#'; });
+  if (!good) {
+    return fail(path + ".path",
+                "must be a slash and at most " + std::to_string(kHttpTextMax - 1) +
+                    " more characters of printable ASCII, without blanks and '#'",
+                "like \"/healthz\"");
+  }
+  const std::string_view others = ".-_:[]";
+  const bool host_good = probe.host.size() <= kHttpTextMax &&
+                         std::all_of(probe.host.begin(), probe.host.end(), [&](char c) {
+                           return is_alphanumeric(c) || others.find(c) != std::string_view::npos;
+                         });
+  if (!host_good) {
+    return fail(path + ".host",
+                "must be a name or an address, perhaps with a port: at most " +
+                    std::to_string(kHttpTextMax) + " of A-Z a-z 0-9 . - _ : [ ]",
+                "like \"www.example.net\"; empty: the backend's address");
+  }
+  return {};
+}
+
+Result<void> check_probe(const Probe& probe, const std::string& path) {
+  if (probe.kind == ProbeKind::none) return {};
+  if (probe.kind != ProbeKind::icmp) {
+    if (auto port = check_range(path + ".port", probe.port, 1, 65535); !port) return port;
+  }
+  if (probe.kind == ProbeKind::http) {
+    if (auto http = check_http(probe, path); !http) return http;
+  }
+  const struct {
+    const char* name;
+    uint32_t value, most;
+  } numbers[] = {{".interval_ms", probe.interval_ms, kProbeIntervalMax},
+                 {".timeout_ms", probe.timeout_ms, kProbeIntervalMax},
+                 {".fall", probe.fall, kProbeCountMax},
+                 {".rise", probe.rise, kProbeCountMax}};
+  for (const auto& number : numbers) {
+    auto checked = check_range(path + number.name, number.value, 1, number.most);
+    if (!checked) return checked;
+  }
+  return {};
+}
+
 Result<void> check_pool(const std::string& name, const Pool& pool) {
   const std::string path = "pools." + name;
   if (!is_pool_name(name)) {
     return fail(path, "a pool name is 1 to 63 of A-Z a-z 0-9 _ . -, a letter or digit first");
   }
-  if (pool.table_slots < kTableSlotsMin || pool.table_slots > GW_TABLE_SLOTS_MAX) {
-    return fail(path + ".table_slots", "must be " + std::to_string(kTableSlotsMin) + " to " +
-                                           std::to_string(GW_TABLE_SLOTS_MAX) + ", got " +
-                                           std::to_string(pool.table_slots));
-  }
+  auto slots =
+      check_range(path + ".table_slots", pool.table_slots, kTableSlotsMin, GW_TABLE_SLOTS_MAX);
+  if (!slots) return slots;
   if (!is_prime(pool.table_slots)) {
     return fail(path + ".table_slots", "must be a prime, got " + std::to_string(pool.table_slots),
                 "65537 suits up to some hundred backends");
   }
+  if (auto probe = check_probe(pool.probe, path + ".probe"); !probe) return probe;
+  auto slow_start = check_range(path + ".slow_start_ms", pool.slow_start_ms, 0, kSlowStartMax);
+  if (!slow_start) return slow_start;
   if (pool.backends.size() > GW_POOL_BACKENDS_MAX) {
     return fail(path + ".backends",
                 over_limit("backends in one pool", pool.backends.size(), GW_POOL_BACKENDS_MAX));
@@ -40,10 +97,8 @@ Result<void> check_pool(const std::string& name, const Pool& pool) {
     if (std::string problem = address_problem(address); !problem.empty()) {
       return fail(backend_path, problem);
     }
-    if (backend.weight > kWeightMax) {
-      return fail(backend_path + ".weight",
-                  "must be 0 to 65535, got " + std::to_string(backend.weight));
-    }
+    auto weight = check_range(backend_path + ".weight", backend.weight, 0, kWeightMax);
+    if (!weight) return weight;
   }
   if (pool.forwarding == Forwarding::l2 && !pool.backends.empty()) {
     // In order of address all IPv4 (::ffff:0:0/96) need not be together; look at each.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/json_text.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <vector>
@@ -141,6 +142,36 @@ std::string json_shown(const json& value) {
 
 std::string json_wrong_type(const char* wanted, const json& got) {
   return std::string("must be ") + wanted + ", got " + type_name(got);
+}
+
+std::string json_known_here(const std::vector<std::string_view>& known) {
+  std::string out = "known here: ";
+  for (size_t i = 0; i < known.size(); ++i) {
+    if (i > 0) out += ", ";
+    out += known[i];
+  }
+  return out;
+}
+
+Result<void> json_only_fields(const json& object, const std::string& path,
+                              const std::vector<std::string_view>& known) {
+  for (const auto& [key, value] : object.items()) {
+    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+    return fail(json_path(path, key), "unknown field", json_known_here(known));
+  }
+  return {};
+}
+
+Result<uint64_t> json_number(const json& value, const std::string& path, uint64_t least,
+                             uint64_t most) {
+  // What is made here, and not parsed, may be signed without being negative.
+  const bool natural =
+      value.is_number_unsigned() || (value.is_number_integer() && value.get<int64_t>() >= 0);
+  const bool fits = natural && value.get<uint64_t>() >= least && value.get<uint64_t>() <= most;
+  if (fits) return value.get<uint64_t>();
+  const char* kind = value.is_number_integer() ? "" : "a whole number, ";
+  return fail(path, "must be " + std::string(kind) + std::to_string(least) + " to " +
+                        std::to_string(most) + ", got " + json_shown(value));
 }
 
 std::string json_quoted(std::string_view text) {

@@ -2,9 +2,11 @@
 // JSON as it comes from outside: checked before a tree is made of it.
 #pragma once
 
+#include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "controlplane/result.h"
 
@@ -24,6 +26,15 @@ std::string json_shown(const nlohmann::json& value);
 
 // "must be an object, got a string"
 std::string json_wrong_type(const char* wanted, const nlohmann::json& got);
+
+// Refused if `object` has a field that is not `known`; json_known_here() is the hint.
+Result<void> json_only_fields(const nlohmann::json& object, const std::string& path,
+                              const std::vector<std::string_view>& known);
+std::string json_known_here(const std::vector<std::string_view>& known);
+
+// A whole number in these bounds.
+Result<uint64_t> json_number(const nlohmann::json& value, const std::string& path, uint64_t least,
+                             uint64_t most);
 
 // `text` as a JSON string, quotes included. Bytes that are no UTF-8 become U+FFFD.
 std::string json_quoted(std::string_view text);

@@ -142,6 +142,31 @@ std::optional<std::pair<NeighbourKey, KernelNeighbour>> parse_neighbour(const nl
   return std::pair{NeighbourKey{static_cast<unsigned>(header->ndm_ifindex), *address}, neighbour};
 }
 
+bool RoutePrefix::covers(const Address& one) const {
+  const unsigned whole = bits / 8;
+  if (std::memcmp(address.bytes.data(), one.bytes.data(), whole) != 0) return false;
+  if (bits % 8 == 0) return true;
+  const auto mask = static_cast<uint8_t>(0xff << (8 - bits % 8));
+  return ((address.bytes[whole] ^ one.bytes[whole]) & mask) == 0;
+}
+
+std::optional<RoutePrefix> parse_route_prefix(const nlmsghdr* message) {
+  const bool is_route = message->nlmsg_type == RTM_NEWROUTE || message->nlmsg_type == RTM_DELROUTE;
+  if (!is_route || mnl_nlmsg_get_payload_len(message) < sizeof(rtmsg)) return {};
+  const auto* header = static_cast<const rtmsg*>(mnl_nlmsg_get_payload(message));
+  const bool v4 = header->rtm_family == AF_INET;
+  if (!v4 && header->rtm_family != AF_INET6) return {};
+  if (header->rtm_dst_len > (v4 ? 32 : 128)) return {};
+  const uint8_t zeros[16] = {};
+  RoutePrefix prefix{v4 ? Address::from_v4(zeros) : Address::from_v6(zeros),
+                     header->rtm_dst_len + (v4 ? 96u : 0u)};
+  netlink_attributes(message, sizeof *header, [&](uint16_t type, const nlattr* attribute) {
+    if (type != RTA_DST) return;
+    if (const auto address = netlink_address(attribute)) prefix.address = *address;
+  });
+  return prefix;
+}
+
 KernelRoute parse_route(const Address& destination, int error, const nlmsghdr* message) {
   KernelRoute route;
   if (error != 0 || !message || mnl_nlmsg_get_payload_len(message) < sizeof(rtmsg)) {

@@ -55,6 +55,16 @@ std::optional<std::pair<unsigned, KernelLink>> parse_link(const nlmsghdr* messag
 // RTM_NEWNEIGH and RTM_DELNEIGH (state 0) of IP neighbours, proxies excepted.
 std::optional<std::pair<NeighbourKey, KernelNeighbour>> parse_neighbour(const nlmsghdr* message);
 
+// The addresses that a route is for: those whose first `bits` (0 to 128; an IPv4 prefix counts 96
+// more) are those of `address`.
+struct RoutePrefix {
+  Address address;
+  unsigned bits = 0;
+  bool covers(const Address& one) const;
+};
+// RTM_NEWROUTE and RTM_DELROUTE of unicast routing, of any table. Nothing if it is another message.
+std::optional<RoutePrefix> parse_route_prefix(const nlmsghdr* message);
+
 // The answer to route_query(): `error` as of NetlinkSocket::ask, one that is_passing() excepted.
 KernelRoute parse_route(const Address& destination, int error, const nlmsghdr* message);
 

@@ -10,6 +10,7 @@
 #include <exception>
 #include <string>
 
+#include "bpf/object.h"
 #include "controlplane/daemon.h"
 #include "dataplane/node_config.h"
 
@@ -23,7 +24,7 @@ void raise_descriptor_limit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-int run(const std::string& config_path) {
+int run(const std::string& config_path, const std::string& bpf_dir) {
   auto config = guideway::NodeConfig::load(config_path);
   if (!config) {
     std::fprintf(stderr, "guideway-controlplane: %s\n", config.error().text().c_str());
@@ -33,7 +34,7 @@ int run(const std::string& config_path) {
   spdlog::set_level(spdlog::level::from_str(config->log_level));
   raise_descriptor_limit();
   std::signal(SIGPIPE, SIG_IGN);
-  auto daemon = guideway::Daemon::start(*config);
+  auto daemon = guideway::Daemon::start(*config, bpf_dir);
   if (!daemon) {
     std::fprintf(stderr, "guideway-controlplane: %s\n", daemon.error().text().c_str());
     return 1;
@@ -48,10 +49,12 @@ int main(int argc, char** argv) {
                "guideway-controlplane");
   std::string config = guideway::kNodeConfigPath;
   app.add_option("--config", config, "The node's file")->capture_default_str();
+  std::string bpf_dir = guideway::default_bpf_dir();
+  app.add_option("--bpf-dir", bpf_dir, "Where the BPF objects are")->capture_default_str();
   app.set_version_flag("--version", GW_VERSION);
   CLI11_PARSE(app, argc, argv);
   try {
-    return run(config);
+    return run(config, bpf_dir);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "guideway-controlplane: %s\n", error.what());
     return 1;

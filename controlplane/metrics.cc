@@ -72,6 +72,12 @@ void write_node(const NodeStatus& node, Writer& out) {
   out.single("guideway_dataplane_workers", "gauge", "Workers that run.", node.workers);
   out.single("guideway_received_packets_total", "counter", "Packets received by the dataplane.",
              node.received);
+  out.single("guideway_flow_table_flows", "gauge", "Entries of the flow tables in use.",
+             node.flow_table.flows);
+  out.single("guideway_flow_table_flows_max", "gauge", "Entries that the flow tables have.",
+             node.flow_table.flows_max);
+  out.single("guideway_flow_table_refused_total", "counter",
+             "Flows that found no room in their flow table.", node.flow_table.refused);
   out.metric("guideway_verdicts_total", "counter", "Packets by what became of them.");
   for (unsigned i = 0; i < kVerdictCount; ++i) {
     out.value(node.verdicts[i], {{"verdict", std::string(kVerdicts[i].name)}});
@@ -102,10 +108,47 @@ void write_backend_metrics(const Status& status, Writer& out) {
   out.metric("guideway_backends", "gauge", "Backends by state.");
   for (const PoolStatus& pool : status.pools) {
     for (BackendState state :
-         {BackendState::up, BackendState::no_next_hop, BackendState::no_weight}) {
+         {BackendState::up, BackendState::down, BackendState::draining, BackendState::disabled,
+          BackendState::unknown, BackendState::no_next_hop, BackendState::no_weight}) {
       uint64_t count = 0;
       for (const BackendStatus& backend : pool.backends) count += backend.state == state ? 1 : 0;
       out.value(count, {{"pool", pool.name}, {"state", state_name(state)}});
+    }
+  }
+  out.metric("guideway_pool_condition", "gauge", "1 for the condition that the pool is in.");
+  for (const PoolStatus& pool : status.pools) {
+    for (PoolCondition one : {PoolCondition::normal, PoolCondition::panic, PoolCondition::blind}) {
+      out.value(pool.condition == one ? 1 : 0,
+                {{"pool", pool.name}, {"condition", condition_name(one)}});
+    }
+  }
+  out.metric("guideway_backend_up", "gauge", "1: the backend is up.");
+  for (const PoolStatus& pool : status.pools) {
+    for (const BackendStatus& backend : pool.backends) {
+      out.value(backend.state == BackendState::up ? 1 : 0,
+                {{"pool", pool.name}, {"backend", backend.address.text()}});
+    }
+  }
+  out.metric("guideway_probe_rtt_microseconds", "gauge", "Smoothed round trip of its probes.");
+  for (const PoolStatus& pool : status.pools) {
+    for (const BackendStatus& backend : pool.backends) {
+      if (!backend.sight || backend.sight->rtt_us == 0) continue;
+      out.value(backend.sight->rtt_us, {{"pool", pool.name}, {"backend", backend.address.text()}});
+    }
+  }
+  out.metric("guideway_probes_sent_total", "counter", "Probes sent to the backend.");
+  for (const PoolStatus& pool : status.pools) {
+    for (const BackendStatus& backend : pool.backends) {
+      if (!backend.sight) continue;
+      out.value(backend.sight->sent, {{"pool", pool.name}, {"backend", backend.address.text()}});
+    }
+  }
+  out.metric("guideway_probes_answered_total", "counter", "Probes that were answered in time.");
+  for (const PoolStatus& pool : status.pools) {
+    for (const BackendStatus& backend : pool.backends) {
+      if (!backend.sight) continue;
+      out.value(backend.sight->answered,
+                {{"pool", pool.name}, {"backend", backend.address.text()}});
     }
   }
   out.metric("guideway_backend_packets_total", "counter", "Packets sent to the backend.");

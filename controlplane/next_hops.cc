@@ -16,6 +16,7 @@ namespace {
 
 // Where routes never rest (a full BGP table), looking again takes at most a tenth of the time.
 constexpr int kRestPerLookup = 9;
+constexpr size_t kRoutesTogether = 64;  // more changes than that are a change of all
 
 const NextHopState kUnknown{.hop = {}, .reason = "not looked up yet"};
 
@@ -153,13 +154,14 @@ void NextHops::on_events() {
         return schedule_routes();
       }
       default:
+        if (const auto prefix = parse_route_prefix(message)) return schedule_route(*prefix);
         return schedule_routes();
     }
   });
   if (read == NetlinkSocket::Read::overflow) {
     stale_ = true;
     schedule_routes();
-    look_up_all();
+    look_up_changed();
     return;
   }
   if (read == NetlinkSocket::Read::broken) {
@@ -221,30 +223,56 @@ void NextHops::schedule_links() {
 }
 
 void NextHops::schedule_routes() {
-  schedule_routes(std::max(config_.settle, routes_took_ * kRestPerLookup));
+  all_routes_changed_ = true;
+  start_routes_timer(std::max(config_.settle, routes_took_ * kRestPerLookup));
 }
 
-void NextHops::schedule_routes(EventLoop::Clock::duration delay) {
+// A router's full table comes and goes by the hundred thousand: only what it covers is of interest.
+void NextHops::schedule_route(const RoutePrefix& prefix) {
+  const auto first = wanted_.lower_bound(prefix.address);
+  if (first == wanted_.end() || !prefix.covers(first->first)) return;
+  if (changed_routes_.size() >= kRoutesTogether) return schedule_routes();
+  changed_routes_.push_back(prefix);
+  start_routes_timer(std::max(config_.settle, routes_took_ * kRestPerLookup));
+}
+
+void NextHops::schedule_retry() {
+  all_routes_changed_ = true;
+  start_routes_timer(config_.retry);
+}
+
+void NextHops::start_routes_timer(EventLoop::Clock::duration delay) {
   if (routes_timer_ != 0) return;
   routes_timer_ = loop_.after(delay, [this] {
     routes_timer_ = 0;
-    look_up_all();
+    look_up_changed();
   });
 }
 
-void NextHops::look_up_all() {
+void NextHops::look_up_changed() {
   const auto start = EventLoop::Clock::now();
+  bool again = false;
   if (stale_) {
     const auto ok = read_kernel();
     problem_ = ok ? "" : ok.error().text();
-    if (!ok) schedule_routes(config_.retry);
+    if (!ok) again = true;
+    all_routes_changed_ = true;
   }
-  const std::vector<Address> all = all_wanted();
-  look_up(all);
+  std::vector<Address> changed;
+  for (const auto& [address, wanted] : wanted_) {
+    const bool is = all_routes_changed_ ||
+                    std::any_of(changed_routes_.begin(), changed_routes_.end(),
+                                [&](const RoutePrefix& prefix) { return prefix.covers(address); });
+    if (is) changed.push_back(address);
+  }
+  all_routes_changed_ = false;
+  changed_routes_.clear();
+  look_up(changed);
   count_users();
   settle_neighbours();
   routes_took_ = EventLoop::Clock::now() - start;
-  report(judge_all(all));
+  if (again) schedule_retry();
+  report(judge_all(changed));
 }
 
 void NextHops::look_up(const std::vector<Address>& backends) {
@@ -262,7 +290,7 @@ void NextHops::look_up(const std::vector<Address>& backends) {
     wanted.looked_up = true;
   });
   // No answer is no news: what was known of the route holds until there is one.
-  if (lost != 0 || again) schedule_routes(config_.retry);
+  if (lost != 0 || again) schedule_retry();
 }
 
 // Which neighbours the wanted backends need. Those behind an interface that is no port are not
@@ -309,7 +337,7 @@ void NextHops::refresh_neighbours(const std::vector<NeighbourKey>& keys) {
     const auto neighbour = message ? parse_neighbour(message) : std::nullopt;
     take_neighbour(keys[i], neighbour ? neighbour->second : KernelNeighbour{});
   });
-  if (lost != 0) schedule_routes(config_.retry);
+  if (lost != 0) schedule_retry();
 }
 
 void NextHops::ask_neighbours(const std::vector<NeighbourKey>& keys) {
@@ -322,7 +350,7 @@ void NextHops::ask_neighbours(const std::vector<NeighbourKey>& keys) {
     neighbours_[keys[i]].error = error;
     if (error == 0) accepted.push_back(keys[i]);
   });
-  if (lost != 0) schedule_routes(config_.retry);
+  if (lost != 0) schedule_retry();
   refresh_neighbours(accepted);
   // A kernel before 5.16 knows no managed neighbours and ignores the wish without an error.
   for (const NeighbourKey& key : accepted) {

@@ -122,9 +122,11 @@ class NextHops {
   void take_link(unsigned ifindex, const KernelLink& link);
   bool is_down(unsigned ifindex) const;  // for longer than hops outlive it
   void schedule_links();
-  void schedule_routes();
-  void schedule_routes(EventLoop::Clock::duration delay);
-  void look_up_all();
+  void schedule_routes();  // all of them
+  void schedule_route(const RoutePrefix& prefix);
+  void schedule_retry();
+  void start_routes_timer(EventLoop::Clock::duration delay);
+  void look_up_changed();
   void look_up(const std::vector<Address>& backends);
   void count_users();
   void settle_neighbours();
@@ -166,6 +168,8 @@ class NextHops {
   EventLoop::TimerId routes_timer_ = 0;
   EventLoop::TimerId poke_timer_ = 0;
   EventLoop::Clock::duration routes_took_{};
+  std::vector<RoutePrefix> changed_routes_;  // to be looked up when the timer is due
+  bool all_routes_changed_ = false;
 };
 
 }  // namespace guideway

@@ -14,26 +14,27 @@
 namespace guideway {
 namespace {
 
-struct PoolHealth {
+struct ServiceView {
   ServiceState state = ServiceState::down;
   std::string reason;
 };
 
-PoolHealth pool_health(const PoolStatus& pool) {
-  size_t weighted = 0;
+ServiceView service_view(const PoolStatus& pool) {
+  size_t wanted = 0;
   size_t up = 0;
   for (const BackendStatus& backend : pool.backends) {
-    weighted += backend.weight > 0 ? 1 : 0;
+    wanted += backend.weight > 0 && backend.mode == BackendMode::enabled ? 1 : 0;
     up += backend.state == BackendState::up ? 1 : 0;
   }
-  if (weighted == 0) {
-    return {ServiceState::down, pool.backends.empty()
-                                    ? "pool " + pool.name + " has no backend"
-                                    : "all backends of pool " + pool.name + " have weight 0"};
+  if (wanted == 0) {
+    return {ServiceState::down, pool.backends.empty() ? "pool " + pool.name + " has no backend"
+                                                      : "all backends of pool " + pool.name +
+                                                            " have weight 0 or are drained"};
   }
-  if (up == weighted) return {ServiceState::ready, ""};
-  std::string count = std::to_string(up) + " of " + std::to_string(weighted) +
-                      " backends of pool " + pool.name + " are up";
+  if (up == wanted) return {ServiceState::ready, ""};
+  std::string count = std::to_string(up) + " of " + std::to_string(wanted) + " backends of pool " +
+                      pool.name + " are up";
+  if (pool.condition == PoolCondition::panic) return {ServiceState::down, "panic: " + count};
   return {up == 0 ? ServiceState::down : ServiceState::degraded, count};
 }
 
@@ -51,11 +52,22 @@ const SealedTable* table_of(const TableMap& tables, const std::string& name, con
   return same ? made.table.get() : nullptr;
 }
 
+std::string time_text(uint64_t monotonic_ns) {
+  return monotonic_ns == 0 ? "" : wall_time(monotonic_ns);
+}
+
 PoolStatus make_pool(const StatusSource& source, const std::string& name, const Pool& pool) {
   PoolStatus out;
   out.name = name;
   out.forwarding = pool.forwarding;
   out.table_slots = pool.table_slots;
+  out.probe = pool.probe;
+  out.slow_start_ms = pool.slow_start_ms;
+  if (const PoolState* state = source.health.pool(name)) {
+    out.condition = state->condition();
+    out.condition_reason = state->condition_reason();
+    out.condition_since = time_text(state->condition_since_ns());
+  }
   const SealedTable* table = table_of(source.tables, name, pool);
   if (table != nullptr) out.digest = table->digest();
   out.backends.reserve(pool.backends.size());
@@ -64,9 +76,16 @@ PoolStatus make_pool(const StatusSource& source, const std::string& name, const 
     BackendStatus item;
     item.address = address;
     item.weight = backend.weight;
-    const NextHopState& next_hop = source.next_hop(address);
-    std::tie(item.state, item.reason) = judge_backend(pool, address, backend, next_hop);
-    item.next_hop = next_hop.hop;
+    item.mode = backend.mode;
+    item.drain_until = backend.drain_until;
+    if (auto view = source.health.backend(name, address)) {
+      item.state = view->state.state;
+      item.reason = std::move(view->state.reason);
+      item.since = time_text(view->state.since_ns);
+      item.share_now = static_cast<double>(view->state.release.share) / GW_SHARE_ALL;
+      item.sight = view->sight;
+    }
+    item.next_hop = source.next_hop(address).hop;
     if (table != nullptr) {
       item.slots = table->slots_of(index);
       item.share = static_cast<double>(item.slots) / table->slots();
@@ -80,18 +99,6 @@ PoolStatus make_pool(const StatusSource& source, const std::string& name, const 
 
 }  // namespace
 
-const char* state_name(BackendState state) {
-  switch (state) {
-    case BackendState::up:
-      return "up";
-    case BackendState::no_next_hop:
-      return "no_next_hop";
-    case BackendState::no_weight:
-      break;
-  }
-  return "no_weight";
-}
-
 const char* state_name(ServiceState state) {
   switch (state) {
     case ServiceState::ready:
@@ -104,31 +111,22 @@ const char* state_name(ServiceState state) {
   return "down";
 }
 
-std::pair<BackendState, std::string> judge_backend(const Pool& pool, const Address& address,
-                                                   const Backend& backend,
-                                                   const NextHopState& next_hop) {
-  if (backend.weight == 0) return {BackendState::no_weight, "its weight is 0"};
-  std::string problem = next_hop_problem(pool.forwarding, address, next_hop);
-  if (!problem.empty()) return {BackendState::no_next_hop, std::move(problem)};
-  return {BackendState::up, ""};
-}
-
 void make_pools_and_services(const StatusSource& source, Status& status) {
-  std::map<std::string, PoolHealth> health;
+  std::map<std::string, ServiceView> views;
   std::map<std::string, uint32_t> users;
   for (const auto& [key, service] : source.intent.services) ++users[service.pool];
   for (const auto& [name, pool] : source.intent.pools) {
     PoolStatus item = make_pool(source, name, pool);
     item.services = users[name];
-    health[name] = pool_health(item);
+    views[name] = service_view(item);
     status.pools.push_back(std::move(item));
   }
   for (const auto& [key, service] : source.intent.services) {
     ServiceStatus item;
     item.key = key;
     item.pool = service.pool;
-    item.state = health[service.pool].state;
-    item.reason = health[service.pool].reason;
+    item.state = views[service.pool].state;
+    item.reason = views[service.pool].reason;
     item.traffic = source.service_traffic(key);
     status.services.push_back(std::move(item));
   }

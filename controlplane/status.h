@@ -11,25 +11,31 @@
 #include <vector>
 
 #include "controlplane/counters.h"
+#include "controlplane/health.h"
 #include "controlplane/image.h"
 #include "controlplane/intent.h"
 #include "controlplane/next_hops.h"
+#include "controlplane/pool_state.h"
+#include "controlplane/prober.h"
 #include "dataplane/abi.h"
 
 namespace guideway {
 
-enum class BackendState : uint8_t { up, no_next_hop, no_weight };
 enum class ServiceState : uint8_t { ready, degraded, down };
-const char* state_name(BackendState state);
 const char* state_name(ServiceState state);
 
 struct BackendStatus {
   Address address;
   uint32_t weight = 0;
+  BackendMode mode = BackendMode::enabled;
+  int64_t drain_until = 0;  // seconds since 1970; 0: no such time
   BackendState state = BackendState::up;
-  std::string reason;  // empty when up
-  double share = 0;    // of the pool's slots, 0 to 1
-  uint32_t slots = 0;  // owned
+  std::string reason;               // may be empty when up
+  std::string since;                // RFC 3339; empty: from the beginning
+  double share_now = 0;             // of its slots, those that it takes new flows for, 0 to 1
+  std::optional<ProbeSight> sight;  // none: not probed
+  double share = 0;                 // of the pool's slots, 0 to 1
+  uint32_t slots = 0;               // owned
   std::optional<NextHop> next_hop;
   Traffic traffic;
 };
@@ -40,6 +46,11 @@ struct PoolStatus {
   uint32_t table_slots = 0;
   uint64_t digest = 0;  // of its table; 0: none
   uint32_t services = 0;
+  Probe probe;
+  uint32_t slow_start_ms = 0;
+  PoolCondition condition = PoolCondition::normal;
+  std::string condition_reason;  // empty when normal
+  std::string condition_since;   // RFC 3339; empty: from the beginning
   std::vector<BackendStatus> backends;
 };
 
@@ -79,6 +90,7 @@ struct NodeStatus {
   std::string problem;  // a sentence; empty: none
   uint64_t received = 0;
   std::array<uint64_t, GW_VERDICTS_MAX> verdicts{};
+  FlowTableUse flow_table;
 };
 
 struct Status {
@@ -91,6 +103,7 @@ struct Status {
 struct StatusSource {
   const Intent& intent;
   const TableMap& tables;  // a pool that is not in it yet has no slots
+  const Health& health;
   std::function<const NextHopState&(const Address&)> next_hop;
   std::function<Traffic(const ServiceKey&)> service_traffic;
   std::function<Traffic(const std::string& pool, const Address&)> backend_traffic;
@@ -98,11 +111,6 @@ struct StatusSource {
 
 // Fills `services` and `pools`.
 void make_pools_and_services(const StatusSource& source, Status& status);
-
-// State and reason of one backend, by weight and next hop.
-std::pair<BackendState, std::string> judge_backend(const Pool& pool, const Address& address,
-                                                   const Backend& backend,
-                                                   const NextHopState& next_hop);
 
 // What the kernel says about an interface now.
 PortStatus port_status(const std::string& interface);

@@ -5,6 +5,7 @@
 #include <ctime>
 
 #include "controlplane/intent_change.h"
+#include "controlplane/intent_json.h"
 #include "controlplane/json_text.h"
 #include "controlplane/status.h"
 #include "dataplane/verdict.h"
@@ -63,12 +64,35 @@ std::string array(const Items& items, Write write) {
   return out + "]";
 }
 
+std::string time_or_null(const std::string& time) {
+  return time.empty() ? "null" : quoted_plain(time);
+}
+
+std::string write_sight(const std::optional<ProbeSight>& sight) {
+  if (!sight) return field("rtt_us", "null");
+  return field("rtt_us", sight->rtt_us == 0 ? "null" : std::to_string(sight->rtt_us)) +
+         field("blind", boolean(sight->blind)) + field("probes_sent", sight->sent) +
+         field("probes_answered", sight->answered) + field("successes", sight->successes) +
+         field("successes_needed", sight->successes_needed);
+}
+
 std::string write_backend(const BackendStatus& backend) {
+  const std::string until = backend.drain_until == 0 ? "" : utc(backend.drain_until);
   return "{\"address\":" + quoted_plain(backend.address.text()) + field("weight", backend.weight) +
+         field("mode", quoted_plain(mode_name(backend.mode))) +
+         field("drain_until", time_or_null(until)) +
          field("state", quoted_plain(state_name(backend.state))) +
-         field("reason", json_quoted(backend.reason)) + field("share", fraction(backend.share)) +
-         field("slots", backend.slots) + field("next_hop", write_next_hop(backend.next_hop)) +
-         traffic(backend.traffic) + "}";
+         field("reason", json_quoted(backend.reason)) +
+         field("since", time_or_null(backend.since)) +
+         field("share_now", fraction(backend.share_now)) + write_sight(backend.sight) +
+         field("share", fraction(backend.share)) + field("slots", backend.slots) +
+         field("next_hop", write_next_hop(backend.next_hop)) + traffic(backend.traffic) + "}";
+}
+
+std::string write_condition(const PoolStatus& pool) {
+  return "{\"state\":" + quoted_plain(condition_name(pool.condition)) +
+         field("reason", json_quoted(pool.condition_reason)) +
+         field("since", time_or_null(pool.condition_since)) + "}";
 }
 
 std::string write_dataplane(const NodeStatus& node) {
@@ -86,7 +110,9 @@ std::string write_dataplane(const NodeStatus& node) {
   return "{\"connected\":" + boolean(node.connected) + field("alive", boolean(node.alive)) +
          field("pid", node.pid) + field("epoch", node.epoch) + field("workers", node.workers) +
          field("generation", node.generation) + field("revision", node.running_revision) +
-         field("ports", ports) + field("refused", refused) +
+         field("flows", node.flow_table.flows) + field("flows_max", node.flow_table.flows_max) +
+         field("flows_refused", node.flow_table.refused) + field("ports", ports) +
+         field("refused", refused) +
          field("problem", node.problem.empty() ? "null" : json_quoted(node.problem)) + "}";
 }
 
@@ -115,8 +141,9 @@ std::string write_pool(const PoolStatus& pool) {
          field("forwarding", quoted_plain(forwarding_name(pool.forwarding))) +
          field("table_slots", pool.table_slots) +
          field("digest", quoted_plain(pool.digest == 0 ? "" : hex16(pool.digest))) +
-         field("services", pool.services) + field("backends", array(pool.backends, write_backend)) +
-         "}";
+         field("services", pool.services) + field("probe", write_probe(pool.probe)) +
+         field("slow_start_ms", pool.slow_start_ms) + field("health", write_condition(pool)) +
+         field("backends", array(pool.backends, write_backend)) + "}";
 }
 
 std::string write_service(const ServiceStatus& service) {

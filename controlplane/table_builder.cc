@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/table_builder.h"
 
+#include "controlplane/priority.h"
+
 #include <new>
 #include <string>
 #include <system_error>
@@ -25,6 +27,7 @@ void TableBuilder::start(std::shared_ptr<const Intent> intent, TableMap before) 
   };
   try {
     thread_ = std::thread([intent, finish, before = std::move(before)] {
+      set_thread_nice(kBuilderNice);
       auto tables = std::make_shared<Result<TableMap>>();
       try {
         *tables = build_tables(*intent, before);

@@ -1,9 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/cli/answer.h"
 
+#include <algorithm>
 #include <cstdio>
+#include <ctime>
+
+#include "controlplane/time_text.h"
 
 namespace guideway::cli {
+namespace {
+
+// Seconds from now to `time`, whose fraction is left out.
+std::optional<int64_t> seconds_until(const std::string& time) {
+  constexpr size_t kWholeSeconds = 19;  // 2026-11-23T12:00:00
+  if (time.size() <= kWholeSeconds || time.back() != 'Z') return {};
+  auto seconds = utc_seconds(time.substr(0, kWholeSeconds) + "Z");
+  if (!seconds) return {};
+  return *seconds - int64_t{std::time(nullptr)};
+}
+
+std::string rough(int64_t seconds) {
+  if (seconds < 60) return std::to_string(seconds) + "s";
+  if (seconds < 60 * 60) return std::to_string(seconds / 60) + "m";
+  if (seconds < 48 * 60 * 60) return std::to_string(seconds / 3600) + "h";
+  return std::to_string(seconds / 86400) + "d";
+}
+
+}  // namespace
 
 std::optional<Json> parsed(const Context& context, const Answer& answer, int& exit_code) {
   if (!answer) {
@@ -72,6 +95,24 @@ std::string share(const Json& object) {
   return buffer;
 }
 
+std::string age(const std::string& time) {
+  auto seconds = seconds_until(time);
+  return seconds ? rough(std::max<int64_t>(-*seconds, 0)) : "";
+}
+
+std::string time_left(const std::string& time) {
+  auto seconds = seconds_until(time);
+  return seconds ? rough(std::max<int64_t>(*seconds, 0)) : "";
+}
+
+std::string microseconds(uint64_t us) {
+  if (us < 1000) return std::to_string(us) + " us";
+  char buffer[32];
+  std::snprintf(buffer, sizeof buffer, us < 10'000 ? "%.1f ms" : "%.0f ms",
+                static_cast<double>(us) / 1000);
+  return buffer;
+}
+
 std::string next_hop(const Json& hop) {
   if (!hop.is_object()) return "-";
   std::string out = text(hop, "interface");
@@ -82,8 +123,12 @@ std::string next_hop(const Json& hop) {
 }
 
 Colour colour_of(const std::string& state) {
-  if (state == "up" || state == "ready") return Colour::good;
-  if (state == "no_weight" || state == "degraded") return Colour::warning;
+  for (const char* good : {"up", "ready", "normal"}) {
+    if (state == good) return Colour::good;
+  }
+  for (const char* warning : {"no_weight", "degraded", "draining", "disabled", "unknown"}) {
+    if (state == warning) return Colour::warning;
+  }
   return Colour::bad;
 }
 

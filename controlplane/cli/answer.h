@@ -32,9 +32,14 @@ const Json& list(const Json& object, const char* key);
 // "1 backend", "3 backends".
 std::string counted(uint64_t count, const char* singular);
 std::string share(const Json& object);  // "33.3 %"
+// How long ago a time (RFC 3339) is: "12s", "3m", "5h", "9d"; and how far ahead. Empty if it is no
+// time. The clock is this machine's.
+std::string age(const std::string& time);
+std::string time_left(const std::string& time);
+std::string microseconds(uint64_t us);  // "212 us", "1.3 ms", "45 ms"
 std::string next_hop(const Json& hop);  // "eth1 via 10.0.0.1, 02:..., MTU 1500"; "-" if unknown
 
-// The colour of a backend's or service's state.
+// The colour of the state of a backend, a service or a pool.
 Colour colour_of(const std::string& state);
 
 }  // namespace guideway::cli

@@ -6,12 +6,31 @@
 #include "controlplane/cli/answer.h"
 #include "controlplane/cli/change.h"
 #include "controlplane/cli/pool.h"
+#include "controlplane/cli/pool_view.h"
 #include "dataplane/address.h"
 
 namespace guideway::cli {
 namespace {
 
-// As the server spells it, so that 2001:DB8::7 is found as 2001:db8::7.
+std::string subject(const std::string& pool, const std::string& address) {
+  return "pool " + pool + ": backend " + canonical(address);
+}
+
+std::string weight_change(const Json& before, int64_t weight) {
+  return "changed: weight " + std::to_string(number(before, "weight")) + " -> " +
+         std::to_string(weight);
+}
+
+int order(const Context& context, const std::string& pool, const std::string& address,
+          const char* mode, const std::string& done) {
+  int exit_code = kOk;
+  if (!need_backend(context, pool, address, exit_code)) return exit_code;
+  return make(context, {"PUT", backend_path(pool, address), Json{{"mode", mode}}.dump(),
+                        subject(pool, address), done});
+}
+
+}  // namespace
+
 std::string canonical(const std::string& address) {
   auto parsed = Address::parse(address);
   return parsed ? parsed->text() : address;
@@ -21,11 +40,7 @@ std::string backend_path(const std::string& pool, const std::string& address) {
   return pool_path(pool) + "/backends/" + escaped(address);
 }
 
-std::string subject(const std::string& pool, const std::string& address) {
-  return "pool " + pool + ": backend " + canonical(address);
-}
-
-const Json& find(const Json& pool, const std::string& address) {
+const Json& find_backend(const Json& pool, const std::string& address) {
   static const Json kNone;
   for (const Json& backend : list(field(pool, "backends"), "backends")) {
     if (text(backend, "address") == canonical(address)) return backend;
@@ -33,12 +48,23 @@ const Json& find(const Json& pool, const std::string& address) {
   return kNone;
 }
 
-std::string weight_change(const Json& before, int64_t weight) {
-  return "changed: weight " + std::to_string(number(before, "weight")) + " -> " +
-         std::to_string(weight);
+std::optional<Json> need_backend(const Context& context, const std::string& pool,
+                                 const std::string& address, int& exit_code) {
+  auto answer = parsed(context, Client(context.socket).get(pool_path(pool)), exit_code);
+  if (!answer) return {};
+  const Json& backend = find_backend(*answer, address);
+  if (backend.is_object()) return backend;
+  exit_code = report(context, {kRefused,
+                               0,
+                               {"pools." + pool + ".backends." + canonical(address),
+                                "pool " + pool + " has no such backend",
+                                "`guideway backend list " + pool +
+                                    "` lists them; to add it: "
+                                    "`guideway backend add " +
+                                    pool + " " + address + "`"},
+                               ""});
+  return {};
 }
-
-}  // namespace
 
 int backend_add(const Context& context, const std::string& pool, const std::string& address,
                 std::optional<int64_t> weight) {
@@ -48,7 +74,7 @@ int backend_add(const Context& context, const std::string& pool, const std::stri
   std::string done = "added";
   if (Answer before = Client(context.socket).get(pool_path(pool)); before && !context.json) {
     Json old = Json::parse(*before, nullptr, false);
-    if (const Json& backend = find(old, address); backend.is_object() && weight) {
+    if (const Json& backend = find_backend(old, address); backend.is_object() && weight) {
       done = weight_change(backend, *weight);
     }
   }
@@ -64,22 +90,18 @@ int backend_remove(const Context& context, const std::string& pool, const std::s
 int backend_weight(const Context& context, const std::string& pool, const std::string& address,
                    int64_t weight) {
   int exit_code = kOk;
-  auto before = parsed(context, Client(context.socket).get(pool_path(pool)), exit_code);
-  if (!before) return exit_code;
-  const Json& backend = find(*before, address);
-  if (!backend.is_object()) {
-    return report(context, {kRefused,
-                            0,
-                            {"pools." + pool + ".backends." + canonical(address),
-                             "pool " + pool + " has no such backend",
-                             "`guideway backend list " + pool +
-                                 "` lists them; to add it: "
-                                 "`guideway backend add " +
-                                 pool + " " + address + "`"},
-                            ""});
-  }
+  auto backend = need_backend(context, pool, address, exit_code);
+  if (!backend) return exit_code;
   return make(context, {"PUT", backend_path(pool, address), Json{{"weight", weight}}.dump(),
-                        subject(pool, address), weight_change(backend, weight)});
+                        subject(pool, address), weight_change(*backend, weight)});
+}
+
+int backend_enable(const Context& context, const std::string& pool, const std::string& address) {
+  return order(context, pool, address, "enabled", "enabled");
+}
+
+int backend_disable(const Context& context, const std::string& pool, const std::string& address) {
+  return order(context, pool, address, "disabled", "disabled: all its flows go elsewhere");
 }
 
 int backend_list(const Context& context, const std::string& pool) {

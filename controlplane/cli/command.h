@@ -23,6 +23,7 @@ struct Context {
   bool socket_given = false;  // by --socket or GUIDEWAY_SOCKET
   bool json = false;          // print the server's JSON, unchanged
   bool colour = false;        // `out` is a terminal and NO_COLOR is not set
+  bool err_terminal = false;  // `err` is a terminal
   bool wait = true;           // changes wait until the dataplane has adopted them
   std::ostream& out;
   std::ostream& err;

@@ -17,10 +17,13 @@
 #include "controlplane/cli/apply.h"
 #include "controlplane/cli/backend.h"
 #include "controlplane/cli/doctor.h"
+#include "controlplane/cli/drain.h"
+#include "controlplane/cli/events.h"
 #include "controlplane/cli/explain.h"
 #include "controlplane/cli/pool.h"
 #include "controlplane/cli/service.h"
 #include "controlplane/cli/status.h"
+#include "controlplane/time_text.h"
 #include "dataplane/node_config.h"
 
 namespace guideway::cli {
@@ -36,12 +39,16 @@ struct Line {
 
   Context& context;
   std::function<int()> run;
-  std::string name, pool, service, address, client, file, forwarding;
+  std::string name, pool, service, address, client, file;
   std::string config = kNodeConfigPath;
-  std::optional<int64_t> weight, table_slots;
+  std::optional<int64_t> weight;
   int64_t new_weight = 0;
+  PoolSettings settings;
+  EventsWanted events;
+  uint64_t deadline_ms = 10 * 60 * 1000;
   bool dry_run = false;
   bool no_wait = false;
+  bool wait = false;
 };
 
 CLI::App* add(CLI::App& parent, Line& line, const char* name, const char* what,
@@ -65,6 +72,31 @@ CLI::App& add_group(CLI::App& app, const char* name, const char* what) {
   return *group;
 }
 
+// An option whose text `take` understands, or says why not.
+template <typename Take>
+CLI::Option* add_read(CLI::App& command, const std::string& name, const char* what, Take take) {
+  return command.add_option_function<std::string>(
+      name,
+      [name, take](const std::string& text) {
+        if (Result<void> taken = take(text); !taken) {
+          throw CLI::ValidationError(name, taken.error().text());
+        }
+      },
+      what);
+}
+
+template <typename Milliseconds>
+CLI::Option* add_duration(CLI::App& command, const std::string& name, const char* what,
+                          Milliseconds& out) {
+  auto take = [&out](const std::string& text) -> Result<void> {
+    auto ms = parse_duration(text);
+    if (!ms) return tl::unexpected(ms.error());
+    out = *ms;
+    return {};
+  };
+  return add_read(command, name, what, take)->type_name("TIME");
+}
+
 void add_service_commands(CLI::App& app, Line& line) {
   CLI::App& group = add_group(app, "service", "VIP, protocol and port, served by one pool");
   auto* command = add_change(group, line, "add", "add a service, or give it another pool",
@@ -82,20 +114,66 @@ void add_service_commands(CLI::App& app, Line& line) {
       [&] { return service_list(line.context); });
 }
 
+CLI::Option* add_pool_settings(CLI::App& command, PoolSettings& settings) {
+  auto* forwarding =
+      command.add_option("--forwarding", settings.forwarding, "how packets get to the backends")
+          ->check(CLI::IsMember({"l2", "ipip"}))
+          ->type_name("METHOD");
+  command
+      .add_option("--table-slots", settings.table_slots,
+                  "slots of its lookup table: a prime, 251 to 16777213 (65537)")
+      ->type_name("N");
+  auto take_probe = [&settings](const std::string& text) -> Result<void> {
+    settings.probe = text;
+    return check_probe_form(text);
+  };
+  add_read(command, "--probe",
+           "how its backends are probed: none, icmp, tcp:443, udp:53 or http:8080/healthz (none)",
+           take_probe)
+      ->type_name("PROBE");
+  add_duration(command, "--probe-interval",
+               "from one probe to the next: 1ms to 60s (100ms; http 1s)",
+               settings.probe_interval_ms);
+  add_duration(command, "--probe-timeout",
+               "how long an answer may take: 1ms to 60s (the interval, at most 5s)",
+               settings.probe_timeout_ms);
+  command
+      .add_option("--fall", settings.fall,
+                  "so many probes in a row without success, and it is down: 1 to 100 (3)")
+      ->type_name("N");
+  command
+      .add_option("--rise", settings.rise,
+                  "so many in a row with success, and it is up again: 1 to 100 (2)")
+      ->type_name("N");
+  command
+      .add_option("--probe-query", settings.probe_query,
+                  "what a udp probe asks: dns or echo (port 53: dns, else echo)")
+      ->check(CLI::IsMember({"dns", "echo"}))
+      ->type_name("QUERY");
+  command
+      .add_option("--probe-host", settings.probe_host,
+                  "Host of an http probe (the backend's address)")
+      ->type_name("NAME");
+  add_duration(command, "--slow-start",
+               "how long a backend that comes, or comes back, takes to get all its slots: 0 to 1h "
+               "(0)",
+               settings.slow_start_ms);
+  return forwarding;
+}
+
 void add_pool_commands(CLI::App& app, Line& line) {
   CLI::App& group = add_group(app, "pool", "a named set of backends");
-  auto* command = add_change(group, line, "add", "add a pool, or change its settings", [&] {
-    return pool_add(line.context, line.name, line.forwarding, line.table_slots);
-  });
+  auto* command = add_change(group, line, "add", "add a pool, or change its settings",
+                             [&] { return pool_add(line.context, line.name, line.settings); });
   command->add_option("NAME", line.name, "name of the pool")->required();
-  command->add_option("--forwarding", line.forwarding, "how packets get to the backends")
-      ->required()
-      ->check(CLI::IsMember({"l2", "ipip"}))
-      ->type_name("METHOD");
-  command
-      ->add_option("--table-slots", line.table_slots,
-                   "slots of its lookup table: a prime, 251 to 16777213 (65537)")
-      ->type_name("N");
+  add_pool_settings(*command, line.settings)->required();
+
+  command = add_change(group, line, "set",
+                       "change settings of a pool; what is not named stays, but --probe begins a "
+                       "new probe",
+                       [&] { return pool_set(line.context, line.name, line.settings); });
+  command->add_option("NAME", line.name, "name of the pool")->required();
+  add_pool_settings(*command, line.settings);
 
   command = add_change(group, line, "remove", "remove a pool that no service uses",
                        [&] { return pool_remove(line.context, line.name); });
@@ -134,6 +212,25 @@ void add_backend_commands(CLI::App& app, Line& line) {
   command->add_option("WEIGHT", line.new_weight, "0 to 65535; 0: no slots, its flows move as well")
       ->required();
 
+  command = add_change(
+      group, line, "drain",
+      "no new flows for a backend, those it has stay; in the end it is disabled", [&] {
+        return backend_drain(line.context, line.pool, line.address, line.deadline_ms, line.wait);
+      });
+  pool_and_address(command);
+  add_duration(*command, "--deadline", "when it is disabled: 0 to 168h; 0: never by itself (10m)",
+               line.deadline_ms);
+  command->add_flag("--wait", line.wait,
+                    "return when it is disabled; the drain goes on if this is interrupted");
+
+  pool_and_address(
+      add_change(group, line, "enable", "end a drain, or take a disabled one back",
+                 [&] { return backend_enable(line.context, line.pool, line.address); }));
+
+  pool_and_address(add_change(group, line, "disable", "no flows for a backend, at once", [&] {
+    return backend_disable(line.context, line.pool, line.address);
+  }));
+
   command = add(group, line, "list", "the backends of a pool",
                 [&] { return backend_list(line.context, line.pool); });
   command->add_option("POOL", line.pool, "name of the pool")->required();
@@ -152,6 +249,16 @@ void add_other_commands(CLI::App& app, Line& line) {
                 [&] { return explain(line.context, line.client, line.service); });
   command->add_option("CLIENT", line.client, "ADDRESS:PORT, [ADDRESS]:PORT for IPv6")->required();
   command->add_option("SERVICE", line.service, kService)->required();
+
+  command = add(app, line, "events", "what happened to backends and pools, and how soon",
+                [&] { return events(line.context, line.events); });
+  command->add_option("--since", line.events.since, "only those with this number, or higher")
+      ->type_name("NUMBER");
+  command
+      ->add_option("--limit", line.events.limit,
+                   "at most so many, the newest: 1 to 10000 (100; with --follow 10)")
+      ->type_name("N");
+  command->add_flag("--follow", line.events.follow, "go on, with those that come");
 
   command = add(app, line, "doctor", "what would stop this machine, and the command that mends it",
                 [&] { return doctor(line.context, line.config); });
@@ -221,6 +328,7 @@ int usage_error(const CLI::App& app, const CLI::ParseError& problem) {
 int main_of(int argc, char** argv) {
   const char* no_colour = std::getenv("NO_COLOR");  // https://no-color.org
   Context context(std::cout, std::cerr);
+  context.err_terminal = isatty(STDERR_FILENO) == 1;
   context.colour = isatty(STDOUT_FILENO) == 1 && (no_colour == nullptr || *no_colour == 0);
   Line line(context);
 

@@ -2,6 +2,7 @@
 #include <map>
 
 #include "controlplane/cli/answer.h"
+#include "controlplane/cli/pool_view.h"
 #include "controlplane/cli/status.h"
 
 namespace guideway::cli {
@@ -58,7 +59,22 @@ void service_problems(const Json& status, std::vector<std::string>& out) {
   }
 }
 
-// A backend without weight is what the operator asked for, and no problem.
+// Those come before services: they are why.
+void alarms(const Json& status, std::vector<std::string>& out) {
+  for (const Json& pool : list(field(status, "pools"), "pools")) {
+    std::string name = alarm(pool);
+    if (name.empty()) continue;
+    std::string line = "pool " + text(pool, "name");
+    line += ": " + name;
+    out.push_back(line += reason_of(field(pool, "health")));
+  }
+}
+
+// What the operator asked for is no problem.
+bool is_by_order(const std::string& state) {
+  return state == "no_weight" || state == "draining" || state == "disabled";
+}
+
 void pool_problems(const Json& pool, std::vector<std::string>& out) {
   std::string name = text(pool, "name");
   const Json& backends = list(field(pool, "backends"), "backends");
@@ -68,7 +84,7 @@ void pool_problems(const Json& pool, std::vector<std::string>& out) {
   std::map<std::string, size_t> seen;
   for (const Json& backend : backends) {
     std::string state = text(backend, "state");
-    if (state == "up" || state == "no_weight" || ++seen[state] > kBackendsNamed) continue;
+    if (state == "up" || is_by_order(state) || ++seen[state] > kBackendsNamed) continue;
     std::string line = "pool " + name;
     line += ": backend " + text(backend, "address");
     line += " " + state;
@@ -88,6 +104,7 @@ void pool_problems(const Json& pool, std::vector<std::string>& out) {
 std::vector<std::string> problems(const Json& status) {
   std::vector<std::string> out;
   dataplane_problems(status, out);
+  alarms(status, out);
   service_problems(status, out);
   for (const Json& pool : list(field(status, "pools"), "pools")) pool_problems(pool, out);
   return out;

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "controlplane/cli/answer.h"
-#include "controlplane/cli/pool.h"
+#include "controlplane/cli/pool_view.h"
 #include "controlplane/cli/service.h"
 #include "dataplane/verdict.h"
 
@@ -58,6 +58,9 @@ void print_daemons(const Context& context, const Json& status) {
   if (connected) {
     context.out << ", " << counted(number(dataplane, "workers"), "worker") << ", pid "
                 << number(dataplane, "pid") << ", start " << number(dataplane, "epoch");
+    if (uint64_t most = number(dataplane, "flows_max"); most != 0) {
+      context.out << ", flow table " << number(dataplane, "flows") << " of " << most;
+    }
   }
   context.out << "\n\n";
 }
@@ -123,10 +126,11 @@ void print_verdicts(const Context& context, const Json& counters) {
 }
 
 bool all_up(const Json& pool) {
+  if (!alarm(pool).empty()) return false;
   const Json& backends = list(field(pool, "backends"), "backends");
   return std::all_of(backends.begin(), backends.end(), [](const Json& backend) {
     std::string state = text(backend, "state");
-    return state == "up" || state == "no_weight";
+    return state == "up" || state == "no_weight" || state == "disabled";
   });
 }
 

@@ -46,21 +46,27 @@ void Table::add(std::vector<Cell> row) {
   rows_.push_back(std::move(row));
 }
 
-void Table::print(std::ostream& out, bool colour, unsigned indent) const {
+void Table::print(std::ostream& out, bool colour, unsigned indent, bool with_header) const {
   std::vector<Cell> header;
   std::vector<size_t> widths;
-  for (const Column& column : columns_) {
+  std::vector<bool> shown;
+  for (size_t i = 0; i < columns_.size(); ++i) {
+    const Column& column = columns_[i];
     header.emplace_back(column.name, Colour::faint);
-    widths.push_back(width(column.name));
-  }
-  for (const auto& row : rows_) {
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i].text));
+    widths.push_back(std::max(column.least, width(column.name)));
+    bool filled = false;
+    for (const auto& row : rows_) {
+      widths[i] = std::max(widths[i], width(row[i].text));
+      filled = filled || !row[i].text.empty();
+    }
+    shown.push_back(filled || !column.optional);
   }
 
   auto line = [&](const std::vector<Cell>& row) {
     std::string text;
     size_t blanks = indent;  // held back until something follows them
     for (size_t i = 0; i < row.size(); ++i) {
+      if (!shown[i]) continue;
       size_t padding = widths[i] - width(row[i].text);
       if (columns_[i].number) blanks += padding;
       if (!row[i].text.empty()) {
@@ -73,7 +79,7 @@ void Table::print(std::ostream& out, bool colour, unsigned indent) const {
     }
     out << text << '\n';
   };
-  line(header);
+  if (with_header) line(header);
   for (const auto& row : rows_) line(row);
 }
 

@@ -14,11 +14,11 @@ namespace guideway::cli {
 
 enum class Colour : uint8_t { none, good, warning, bad, heading, faint };
 
-// `text` in its colour if `on`. Control characters become '?': what a name holds must not be able
-// to drive the operator's terminal.
 // What a terminal shows and does not obey: control characters, also those beyond ASCII, become '?'.
+// What a name holds must not be able to drive the operator's terminal.
 std::string printable(std::string_view text);
 
+// printable(), in its colour if `on`.
 std::string painted(std::string_view text, Colour colour, bool on);
 
 struct Cell {
@@ -31,7 +31,9 @@ struct Cell {
 
 struct Column {
   std::string name;
-  bool number = false;  // aligned to the right
+  bool number = false;    // aligned to the right
+  bool optional = false;  // left out if no row has anything in it
+  size_t least = 0;       // characters
 };
 
 class Table {
@@ -42,7 +44,7 @@ class Table {
   void add(std::vector<Cell> row);
   bool empty() const { return rows_.empty(); }
   // Header and rows, each indented by `indent` blanks.
-  void print(std::ostream& out, bool colour, unsigned indent = 0) const;
+  void print(std::ostream& out, bool colour, unsigned indent = 0, bool with_header = true) const;
 
  private:
   std::vector<Column> columns_;

@@ -10,11 +10,13 @@ _guideway_values() {
     grep -oE "\"$member\" *: *\"[^\"]*\"" | sed -E 's/.*: *"([^"]*)"$/\1/'
 }
 
-# Those of WORDS, blanks or newlines between them, that begin with the word `current`.
+# Those of WORDS, blanks or newlines between them, that begin with the word `current`. After a ':'
+# something has to follow.
 _guideway_offer() {
   local word
   while read -r word; do
-    [[ -n $word && $word == "$current"* ]] && COMPREPLY+=("$word ")
+    [[ -n $word && $word == "$current"* ]] || continue
+    [[ $word == *: ]] && COMPREPLY+=("$word") || COMPREPLY+=("$word ")
   done < <(tr ' ' '\n' <<<"$1")
   return 0
 }
@@ -33,9 +35,15 @@ _guideway_options() {
   case $command in
     "") options+=" --version" ;;
     "service add") options+=" --pool --no-wait" ;;
-    "pool add") options+=" --forwarding --table-slots --no-wait" ;;
+    "pool add" | "pool set")
+      options+=" --forwarding --table-slots --probe --probe-interval --probe-timeout --fall --rise"
+      options+=" --probe-query --probe-host --slow-start --no-wait"
+      ;;
     "backend add") options+=" --weight --no-wait" ;;
-    "service remove" | "pool remove" | "backend remove" | "backend weight") options+=" --no-wait" ;;
+    "backend drain") options+=" --deadline --wait --no-wait" ;;
+    "service remove" | "pool remove" | "backend remove" | "backend weight" | "backend enable" | \
+      "backend disable") options+=" --no-wait" ;;
+    events) options+=" --since --limit --follow" ;;
     apply) options+=" --dry-run --no-wait" ;;
     doctor) options+=" --config" ;;
     "agent run") options+=" --interface --allow --once --bpf-dir" ;;
@@ -47,18 +55,20 @@ _guideway_options() {
 # The word after ${#arguments[@]} positional ones.
 _guideway_argument() {
   case "$command:${#arguments[@]}" in
-    :0) _guideway_offer "status apply explain doctor service pool backend agent" ;;
+    :0) _guideway_offer "status apply explain events doctor service pool backend agent" ;;
     service:0) _guideway_offer "add remove list" ;;
-    pool:0) _guideway_offer "add remove list show" ;;
-    backend:0) _guideway_offer "add remove weight list" ;;
+    pool:0) _guideway_offer "add set remove list show" ;;
+    backend:0) _guideway_offer "add remove drain enable disable weight list" ;;
     agent:0) _guideway_offer "run status detach" ;;
     apply:0) _guideway_files ;;
     "service remove:0" | "service add:0" | explain:1)
       _guideway_offer "$(_guideway_values service service list)" ;;
-    "pool remove:0" | "pool show:0" | "pool add:0" | "backend add:0" | "backend remove:0" | \
+    "pool remove:0" | "pool show:0" | "pool add:0" | "pool set:0" | "backend add:0" | \
+      "backend remove:0" | "backend drain:0" | "backend enable:0" | "backend disable:0" | \
       "backend weight:0" | "backend list:0")
       _guideway_offer "$(_guideway_values name pool list)" ;;
-    "backend remove:1" | "backend weight:1" | "backend add:1")
+    "backend remove:1" | "backend weight:1" | "backend add:1" | "backend drain:1" | \
+      "backend enable:1" | "backend disable:1")
       _guideway_offer "$(_guideway_values address pool show "${arguments[0]}")" ;;
   esac
 }
@@ -76,7 +86,9 @@ _guideway() {
   for word in "${words[@]:1}"; do
     case $previous in
       --socket) _guideway_socket=(--socket "$word") previous="" && continue ;;
-      --pool | --forwarding | --table-slots | --weight | --config | --interface | --allow | --bpf-dir)
+      --pool | --forwarding | --table-slots | --weight | --config | --interface | --allow | \
+        --bpf-dir | --probe | --probe-interval | --probe-timeout | --fall | --rise | \
+        --probe-query | --probe-host | --slow-start | --deadline | --since | --limit)
         previous="" && continue ;;
     esac
     previous=$word
@@ -99,7 +111,10 @@ _guideway() {
     --allow) ;;
     --pool) _guideway_offer "$(_guideway_values name pool list)" ;;
     --forwarding) _guideway_offer "l2 ipip" ;;
-    --table-slots | --weight) ;;
+    --probe) _guideway_offer "none icmp tcp: udp: http:" ;;
+    --probe-query) _guideway_offer "dns echo" ;;
+    --table-slots | --weight | --probe-interval | --probe-timeout | --fall | --rise | \
+      --probe-host | --slow-start | --deadline | --since | --limit) ;;
     *) if [[ $current == -* ]]; then _guideway_options; else _guideway_argument; fi ;;
   esac
 

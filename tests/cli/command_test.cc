@@ -118,7 +118,7 @@ TEST_F(Command, PoolAddRemove) {
             R"(PUT /v1/pools/web?wait=adopted {"forwarding":"ipip","table_slots":251})");
   server.answer("GET /v1/pools/web", 200, kPool);
   expect(ask({"pool", "add", "web", "--forwarding", "ipip", "--table-slots", "251"}), 0,
-         "pool web changed: forwarding l2 -> ipip, table slots 65537 -> 251 (revision 12, running "
+         "pool web changed: forwarding l2 -> ipip; table slots 65537 -> 251 (revision 12, running "
          "as generation 17)\n",
          "");
   expect(ask({"pool", "remove", "web"}), 1, "",
@@ -148,7 +148,7 @@ TEST_F(Command, PoolListAndShow) {
 
   server.answer("GET /v1/pools/web", 200, kPool);
   std::string backends =
-      "BACKEND      WEIGHT  STATE         SHARE  SLOTS  PACKETS  BYTES  NEXT HOP\n"
+      "BACKEND      WEIGHT  STATE         SHARE  SLOTS  PACKETS  BYTES  NEXT HOP, OR WHY NOT\n"
       "10.0.0.21       100  up           66.7 %  43691        9    540  eth1, 02:00:00:00:00:21, "
       "MTU 1500\n"
       "2001:db8::7      50  no_next_hop  33.3 %  21846        0      0  no route to 2001:db8::7\n";

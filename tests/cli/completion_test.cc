@@ -98,6 +98,12 @@ TEST(Completion, FinishesWords) {
   EXPECT_EQ(offered("guideway --json --socket /x pool a"), Words{"add"});
   EXPECT_EQ(offered("guideway pool add web --forwarding "), (Words{"l2", "ipip"}));
   EXPECT_EQ(offered("guideway pool add web --forwarding i"), Words{"ipip"});
+  EXPECT_EQ(offered("guideway pool set web --probe "),
+            (Words{"none", "icmp", "tcp:", "udp:", "http:"}));
+  EXPECT_EQ(offered("guideway pool set web --probe ht"), Words{"http:"});
+  EXPECT_EQ(offered("guideway pool add web --probe-query "), (Words{"dns", "echo"}));
+  EXPECT_EQ(offered("guideway backend drain web --deadline "), Words{});
+  EXPECT_EQ(offered("guideway backend d"), (Words{"drain", "disable"}));
   EXPECT_EQ(offered("guideway nonsense "), Words{});
 }
 
@@ -117,6 +123,8 @@ TEST(Completion, AsksForNames) {
             (Words{"web", "api"}));
   EXPECT_EQ(offered("guideway backend weight web ", socket), (Words{"10.0.0.21", "2001:db8::7"}));
   EXPECT_EQ(offered("guideway backend remove --no-wait web 10", socket), Words{"10.0.0.21"});
+  EXPECT_EQ(offered("guideway backend drain --deadline 5m web ", socket),
+            (Words{"10.0.0.21", "2001:db8::7"}));
   EXPECT_EQ(offered("guideway service remove 203", socket),
             (Words{"203.0.113.10:443/tcp", "203.0.113.10:80/tcp"}));
   // bash breaks words at ':' and wants only what follows it.

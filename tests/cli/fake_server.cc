@@ -4,6 +4,7 @@
 #include <httplib.h>
 #include <sys/socket.h>
 
+#include <deque>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -18,7 +19,7 @@ struct FakeServer::Parts {
   httplib::Server http;
   std::thread thread;
   mutable std::mutex mutex;
-  std::map<std::string, std::pair<int, std::string>> answers;
+  std::map<std::string, std::deque<std::pair<int, std::string>>> answers;
   std::vector<std::string> requests;
 };
 
@@ -35,8 +36,10 @@ FakeServer::FakeServer() : parts_(std::make_unique<Parts>()) {
                            "application/json");
       return;
     }
-    response.status = known->second.first;
-    response.set_content(known->second.second, "application/json");
+    auto& answers = known->second;
+    response.status = answers.front().first;
+    response.set_content(answers.front().second, "application/json");
+    if (answers.size() > 1) answers.pop_front();
   };
   parts->http.Get(".*", handle);
   parts->http.Put(".*", handle);
@@ -54,7 +57,12 @@ FakeServer::~FakeServer() {
 
 void FakeServer::answer(const std::string& request, int status, const std::string& body) {
   std::lock_guard lock(parts_->mutex);
-  parts_->answers[request] = {status, body};
+  parts_->answers[request] = {{status, body}};
+}
+
+void FakeServer::then(const std::string& request, int status, const std::string& body) {
+  std::lock_guard lock(parts_->mutex);
+  parts_->answers[request].emplace_back(status, body);
 }
 
 std::vector<std::string> FakeServer::requests() const {

@@ -17,6 +17,8 @@ class FakeServer {
   // `request`: method and target as sent, "PUT /v1/pools/web?wait=adopted", percent-encoding
   // included. Anything not told is answered 404.
   void answer(const std::string& request, int status, const std::string& body);
+  // The answer after those told before, when it is asked again; the last one stays.
+  void then(const std::string& request, int status, const std::string& body);
   // Requests so far, with their bodies: "PUT /v1/pools/web {...}".
   std::vector<std::string> requests() const;
   const std::string& socket() const;

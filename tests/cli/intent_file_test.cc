@@ -3,6 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
+#include "controlplane/intent_change.h"
+#include "controlplane/intent_json.h"
+
 namespace guideway::cli {
 namespace {
 
@@ -39,6 +44,35 @@ TEST(IntentFile, KnowsThePlaceOfAField) {
   EXPECT_EQ(file->place("pools.other", "edge.toml"), "edge.toml:2:1");
   EXPECT_EQ(file->place("elsewhere", "edge.toml"), "edge.toml");
   EXPECT_EQ(file->place("", "edge.toml"), "edge.toml");
+}
+
+TEST(IntentFile, ProbesAndTimes) {
+  auto file = IntentFile::parse(
+      "[pools.web]\nforwarding = \"l2\"\nprobe = { kind = \"http\", port = 80, path = \"/x\" }\n"
+      "[pools.web.backends]\n"
+      "\"10.0.0.21\" = { mode = \"draining\", drain_until = 2026-11-23T12:00:00Z }\n",
+      "f");
+  ASSERT_TRUE(file) << file.error().text();
+  auto wanted = read_wanted_intent(file->json);
+  ASSERT_TRUE(wanted) << wanted.error().text();
+  auto intent = replace_intent(Intent{}, *wanted);
+  ASSERT_TRUE(intent) << intent.error().error.text();
+  EXPECT_EQ(intent->pools["web"].probe.path, "/x");
+  EXPECT_EQ(intent->pools["web"].backends.begin()->second,
+            (Backend{100, BackendMode::draining, 1795435200}));
+  EXPECT_EQ(file->place("pools.web.probe.port", "f"), "f:3:33");
+}
+
+TEST(IntentFile, TheExampleIsGood) {
+  const char* path = std::getenv("GUIDEWAY_EXAMPLE");
+  ASSERT_NE(path, nullptr);
+  auto file = IntentFile::load(path);
+  ASSERT_TRUE(file) << file.error().text();
+  auto wanted = read_wanted_intent(file->json);
+  ASSERT_TRUE(wanted) << wanted.error().text();
+  auto intent = replace_intent(Intent{}, *wanted);
+  ASSERT_TRUE(intent) << intent.error().error.text();
+  EXPECT_EQ(intent->pools.size(), 3u);
 }
 
 TEST(IntentFile, PassesWrongTypesOnToTheServer) {

@@ -67,7 +67,7 @@ SERVICE               POOL  STATE  PACKETS  BYTES  REASON
 203.0.113.10:443/tcp  web   ready       98   5880
 
 POOL web  ipip, 65537 slots, 1 service, 2 backends: 2 up, table 9f00112233445566
-  BACKEND    WEIGHT  STATE   SHARE  SLOTS  PACKETS  BYTES  NEXT HOP
+  BACKEND    WEIGHT  STATE   SHARE  SLOTS  PACKETS  BYTES  NEXT HOP, OR WHY NOT
   10.0.0.21     100  up     33.3 %  21846       49   2940  eth1, 02:00:00:00:00:21, MTU 1500
   10.0.0.22     100  up     33.3 %  21846       49   2940  eth1, 02:00:00:00:00:21, MTU 1500
 

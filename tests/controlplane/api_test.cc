@@ -26,14 +26,26 @@ using test::http_text;
 using test::HttpAnswer;
 using test::UnixClient;
 
+struct Bad {
+  int status;
+  const char* method;
+  const char* target;
+  const char* body;
+  const char* field;
+  const char* message;
+};
+
 class ApiTest : public testing::Test {
  protected:
+  static constexpr int64_t kNow = 1795435200;  // 2026-11-23T12:00:00Z
+
   ApiTest() {
     char name[] = "/tmp/guideway-api-XXXXXX";
     directory_ = mkdtemp(name);
     config_.path = directory_ + "/run/control.sock";
     loop_ = std::move(EventLoop::create().value());
-    api_ = std::make_unique<Api>(*loop_, control_, std::chrono::milliseconds(200));
+    api_ = std::make_unique<Api>(*loop_, control_, std::chrono::milliseconds(200),
+                                 [] { return kNow; });
     thread_ = std::thread([this] { loop_->run(); });
     // Until it runs, in_loop() is undecided.
     loop_->call([] {});
@@ -103,8 +115,9 @@ TEST_F(ApiTest, ALifeOfAPool) {
   expect(200, "PUT", "/v1/services/203.0.113.10:443/tcp", R"({"pool":"web"})");
   answer = expect(200, "GET", "/v1/intent");
   EXPECT_EQ(answer, json::parse(R"({"revision":4,"flow_seed":"0000000000000001",
-    "pools":{"web":{"forwarding":"l2","table_slots":65537,"backends":
-      {"10.0.0.21":{"weight":100},"10.0.0.99":{"weight":300}}}},
+    "pools":{"web":{"forwarding":"l2","table_slots":65537,"probe":null,"slow_start_ms":0,
+      "backends":{"10.0.0.21":{"weight":100,"mode":"enabled"},
+                  "10.0.0.99":{"weight":300,"mode":"enabled"}}}},
     "services":{"203.0.113.10:443/tcp":{"pool":"web"}}})"));
   answer = expect(200, "GET", "/v1/pools/web");
   EXPECT_EQ(answer["services"], 1);
@@ -178,6 +191,99 @@ TEST_F(ApiTest, ABackupIsRestoredIntoANewNodeOnly) {
   }
 }
 
+TEST_F(ApiTest, ProbesAndSlowStart) {
+  start();
+  make_web();
+  const json tcp = json::parse(
+      R"({"kind":"tcp","port":443,"interval_ms":10,"timeout_ms":10,"fall":3,"rise":2})");
+  expect(200, "PUT", "/v1/pools/web",
+         R"({"probe":{"kind":"tcp","port":443,"interval_ms":10},"slow_start_ms":30000})");
+  json web = expect(200, "GET", "/v1/intent")["pools"]["web"];
+  EXPECT_EQ(web["probe"], tcp);
+  EXPECT_EQ(web["slow_start_ms"], 30000);
+  json shown = expect(200, "GET", "/v1/pools/web");
+  EXPECT_EQ(shown["probe"], tcp);
+  EXPECT_EQ(shown["slow_start_ms"], 30000);
+  // Of a pool, what is absent stays.
+  json answer = expect(200, "PUT", "/v1/pools/web", R"({"forwarding":"ipip"})");
+  EXPECT_EQ(answer["changed"], false);
+  // What GET says can be sent back.
+  answer = expect(200, "PUT", "/v1/intent", call("GET", "/v1/intent").body);
+  EXPECT_EQ(answer["changed"], false);
+  // Of the whole intent, what is absent has its default.
+  answer = expect(200, "PUT", "/v1/intent?dry_run=1", R"({"pools":{"web":{"forwarding":"ipip",
+    "backends":{"10.0.0.21":{},"10.0.0.22":{"weight":300}}}},
+    "services":{"203.0.113.10:443/tcp":{"pool":"web"}}})");
+  EXPECT_EQ(answer["differences"], json::parse(R"([
+    {"op":"change","what":"pool web probe",
+     "from":"tcp:443 every 10 ms, time-out 10 ms, fall 3, rise 2","to":"none"},
+    {"op":"change","what":"pool web slow start","from":"30 s","to":"none"}])"));
+  expect(200, "PUT", "/v1/pools/web", R"({"probe":null,"slow_start_ms":0})");
+  EXPECT_EQ(expect(200, "GET", "/v1/pools/web")["probe"], nullptr);
+}
+
+TEST_F(ApiTest, DrainEnableDisable) {
+  start();
+  make_web();
+  const std::string backend = "/v1/pools/web/backends/10.0.0.22";
+  auto stored = [&] { return expect(200, "GET", "/v1/intent")["pools"]["web"]["backends"]; };
+  auto shown = [&] { return expect(200, "GET", "/v1/pools/web")["backends"][1]; };
+  expect(200, "PUT", backend, R"({"mode":"draining"})");
+  EXPECT_EQ(control_.last_what, "draining backend web 10.0.0.22");
+  EXPECT_EQ(
+      stored()["10.0.0.22"],
+      json::parse(R"({"weight":300,"mode":"draining","drain_until":"2026-11-23T12:10:00Z"})"));
+  EXPECT_EQ(shown()["mode"], "draining");
+  EXPECT_EQ(shown()["state"], "draining");
+  EXPECT_EQ(shown()["drain_until"], "2026-11-23T12:10:00Z");
+  // In the same second it is the same; another deadline is a change.
+  EXPECT_EQ(expect(200, "PUT", backend, R"({"mode":"draining"})")["changed"], false);
+  expect(200, "PUT", backend, R"({"mode":"draining","deadline_s":1,"weight":200})");
+  EXPECT_EQ(stored()["10.0.0.22"]["drain_until"], "2026-11-23T12:00:01Z");
+  EXPECT_EQ(stored()["10.0.0.22"]["weight"], 200);
+  // A document that knows nothing of the drain does not end it.
+  json answer = expect(200, "PUT", "/v1/intent", R"({"pools":{"web":{"forwarding":"ipip",
+    "backends":{"10.0.0.21":{},"10.0.0.22":{"weight":300}}}},"services":{}})");
+  EXPECT_EQ(stored()["10.0.0.22"]["drain_until"], "2026-11-23T12:00:01Z");
+  expect(200, "PUT", backend, R"({"mode":"draining","deadline_s":0})");
+  EXPECT_EQ(stored()["10.0.0.22"]["drain_until"], nullptr);
+  EXPECT_EQ(shown()["drain_until"], nullptr);
+  expect(200, "PUT", backend, R"({"mode":"disabled"})");
+  EXPECT_EQ(stored()["10.0.0.22"], json::parse(R"({"weight":300,"mode":"disabled"})"));
+  EXPECT_EQ(shown()["state"], "disabled");
+  answer = expect(200, "PUT", backend, R"({"mode":"enabled"})");
+  EXPECT_EQ(answer["changed"], true);
+  EXPECT_EQ(shown()["state"], "up");
+  EXPECT_EQ(expect(200, "PUT", backend, R"({"mode":"enabled"})")["changed"], false);
+  expect_error(404, "PUT", "/v1/pools/web/backends/10.0.0.23", R"({"mode":"draining"})",
+               "pools.web.backends.10.0.0.23", "there is no such backend");
+  expect(200, "PUT", "/v1/pools/web/backends/10.0.0.23", R"({"mode":"disabled"})");
+}
+
+TEST_F(ApiTest, Events) {
+  start();
+  EXPECT_EQ(expect(200, "GET", "/v1/events"), json::parse(R"({"events":[],"next":0,"limit":100})"));
+  EXPECT_EQ(expect(200, "GET", "/v1/events?since=18446744073709551615&limit=10000"),
+            json::parse(R"({"events":[],"next":18446744073709551615,"limit":10000})"));
+  expect_error(405, "PUT", "/v1/events", "", "", "PUT is not possible here");
+  const Bad table[] = {
+      {400, "GET", "/v1/events?limit=0", "", "limit", "must be 1 to 10000, got 0"},
+      {400, "GET", "/v1/events?limit=10001", "", "limit", "must be 1 to 10000, got 10001"},
+      {400, "GET", "/v1/events?limit=", "", "limit", "must be 1 to 10000, got \"\""},
+      {400, "GET", "/v1/events?since=-1", "", "since",
+       "must be 0 to 18446744073709551615, got \"-1\""},
+      {400, "GET", "/v1/events?since=1x", "", "since",
+       "must be 0 to 18446744073709551615, got \"1x\""},
+      {400, "GET", "/v1/events?since=18446744073709551616", "", "since",
+       "must be 0 to 18446744073709551615, got \"18446744073709551616\""},
+      {400, "GET", "/v1/events?since=1&since=2", "", "since", "is given twice"},
+      {400, "GET", "/v1/events?pool=web", "", "pool", "unknown query parameter"},
+  };
+  for (const Bad& bad : table) {
+    expect_error(bad.status, bad.method, bad.target, bad.body, bad.field, bad.message);
+  }
+}
+
 TEST_F(ApiTest, WaitForAdoption) {
   start();
   control_.adopts = false;
@@ -207,7 +313,7 @@ TEST_F(ApiTest, Explain) {
   EXPECT_EQ(answer["hops"][1]["reason"], "later in the list");
   EXPECT_EQ(answer["backend"], answer["hops"][0]["address"]);
   EXPECT_EQ(answer["why"], answer["backend"].get<std::string>() + " owns slot " +
-                               std::to_string(answer["slot"].get<int>()) + " and is up");
+                               std::to_string(answer["slot"].get<int>()) + " and takes new flows");
   // The same flow, its owner gone: the stand-in takes it. 10.0.0.99 cannot be reached.
   expect(200, "PUT", "/v1/pools/web",
          R"({"backends":{"10.0.0.21":{"weight":1},"10.0.0.99":{"weight":65535}}})");
@@ -215,9 +321,9 @@ TEST_F(ApiTest, Explain) {
   EXPECT_EQ(answer["hops"][0]["state"], "no_next_hop");
   EXPECT_EQ(answer["hops"][0]["reason"], "no route to 10.0.0.99");
   EXPECT_EQ(answer["backend"], "10.0.0.21");
-  EXPECT_EQ(answer["why"], "10.0.0.99, the owner of slot " +
-                               std::to_string(answer["slot"].get<int>()) +
-                               ", is not up (no route to 10.0.0.99); its stand-in 10.0.0.21 is");
+  EXPECT_EQ(answer["why"],
+            "10.0.0.99, the owner of slot " + std::to_string(answer["slot"].get<int>()) +
+                ", takes no new flows (no route to 10.0.0.99); its stand-in 10.0.0.21 does");
   expect(200, "PUT", "/v1/services/203.0.113.11/tcp", R"({"pool":"web"})");
   answer =
       expect(200, "GET", "/v1/explain?client=198.51.100.7:40000&service=203.0.113.11:8443/tcp");
@@ -231,15 +337,6 @@ TEST_F(ApiTest, Explain) {
   expect_error(400, "GET", "/v1/explain?client=[fd00::1]:1&service=203.0.113.10:443/tcp", "",
                "client", "fd00::1 is IPv6, but the VIP is IPv4");
 }
-
-struct Bad {
-  int status;
-  const char* method;
-  const char* target;
-  const char* body;
-  const char* field;
-  const char* message;
-};
 
 TEST_F(ApiTest, BadRequestsSayWhatIsWrong) {
   start();
@@ -273,6 +370,18 @@ TEST_F(ApiTest, BadRequestsSayWhatIsWrong) {
       {400, "PUT", "/v1/pools/new", "{}", "pools.new.forwarding", "is needed for a new pool"},
       {400, "PUT", "/v1/pools/web", R"({"table_slots":65536})", "pools.web.table_slots",
        "must be a prime, got 65536"},
+      {400, "PUT", "/v1/pools/web", R"({"probe":{"kind":"tcp","port":443,"interval_ms":0}})",
+       "pools.web.probe.interval_ms", "must be 1 to 60000, got 0"},
+      {400, "PUT", "/v1/pools/web", R"({"probe":{"kind":"http","port":80,"path":"healthz"}})",
+       "pools.web.probe.path",
+       "must be a slash and at most 254 more characters of printable ASCII, without blanks and "
+       "'#'"},
+      {400, "PUT", "/v1/intent",
+       R"({"pools":{"web":{"forwarding":"l2","probe":{"kind":"icmp","fall":0}}}})",
+       "pools.web.probe.fall", "must be 1 to 100, got 0"},
+      {400, "PUT", "/v1/pools/web/backends/10.0.0.21", R"({"mode":"drained"})",
+       "pools.web.backends.10.0.0.21.mode",
+       "must be \"enabled\", \"draining\" or \"disabled\", got \"drained\""},
       {400, "PUT", "/v1/pools/web?wait=done", "{}", "wait", "must be adopted, got \"done\""},
       {400, "PUT", "/v1/pools/web?wait=adopted&wait=done", "{}", "wait", "is given twice"},
       {400, "PUT", "/v1/pools/web?dry_run=1", "{}", "dry_run", "unknown query parameter"},

@@ -89,8 +89,8 @@ TEST(Counters, WhatIsNotCountersIsRefused) {
   }
   {
     CountersFile file;
-    file.header().layout = 2;
-    EXPECT_EQ(reason_of(file), file.path() + ": layout 2, this control plane reads 1");
+    file.header().layout = GW_LAYOUT + 1;
+    EXPECT_EQ(reason_of(file), file.path() + ": layout 3, this control plane reads 2");
   }
   {
     CountersFile file;

@@ -45,7 +45,7 @@ class DaemonTest : public testing::Test {
   }
 
   void start() {
-    auto daemon = Daemon::start(config_);
+    auto daemon = Daemon::start(config_, "");
     ASSERT_TRUE(daemon) << daemon.error().text();
     daemon_ = std::move(*daemon);
     started_ = std::chrono::steady_clock::now();
@@ -277,13 +277,13 @@ TEST_F(DaemonTest, OneControlPlaneForADataplane) {
   NodeConfig other = config_;
   other.state_dir = directory_ + "/other";
   other.control_socket = directory_ + "/other.sock";
-  auto second = Daemon::start(other);
+  auto second = Daemon::start(other, "");
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().text(), config_.run_dir +
                                        ": is in use by another guideway-controlplane (a dataplane "
                                        "has one control plane: stop the other one first)");
   stop();
-  EXPECT_TRUE(Daemon::start(other));
+  EXPECT_TRUE(Daemon::start(other, ""));
 }
 
 TEST_F(DaemonTest, ARunningImageIsReplacedWhenNextHopsAreKnown) {
@@ -326,7 +326,7 @@ TEST_F(DaemonTest, StateThatCannotBeReadStopsTheStart) {
   make_web();
   stop();
   std::filesystem::resize_file(config_.state_dir + "/intent.json", 100);
-  auto daemon = Daemon::start(config_);
+  auto daemon = Daemon::start(config_, "");
   ASSERT_FALSE(daemon);
   EXPECT_EQ(daemon.error().field, config_.state_dir + "/intent.json");
   EXPECT_EQ(std::filesystem::file_size(config_.state_dir + "/intent.json"), 100u);

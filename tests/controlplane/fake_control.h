@@ -8,6 +8,9 @@
 #include <vector>
 
 #include "controlplane/control.h"
+#include "controlplane/event_loop.h"
+#include "controlplane/health.h"
+#include "dataplane/node_config.h"
 
 namespace guideway::test {
 
@@ -15,9 +18,14 @@ class FakeControl : public Control {
  public:
   bool store_fails = false;
   bool adopts = true;  // at once
-  std::string last_who;
+  std::string last_who, last_what;
 
-  FakeControl() {
+  FakeControl()
+      : loop_(std::move(EventLoop::create().value())),
+        health_(
+            *loop_, NodeConfig{}, "",
+            [this](const Address& address) -> const NextHopState& { return next_hop(address); },
+            [] {}) {
     Intent intent;
     intent.flow_seed = 1;
     intent_ = std::make_shared<const Intent>(std::move(intent));
@@ -26,16 +34,19 @@ class FakeControl : public Control {
     up_.hop->mtu = 1500;
     up_.hop->source = Address::parse("10.0.0.11");
     down_.reason = "no route to 10.0.0.99";
+    look_at_health();
   }
 
   std::shared_ptr<const Intent> intent() const override { return intent_; }
 
-  Result<void> commit(Intent next, const std::string& who, const std::string&) override {
+  Result<void> commit(Intent next, const std::string& who, const std::string& what) override {
     if (store_fails)
       return fail("/state/intent.json", "cannot be written: No space left on device");
     last_who = who;
+    last_what = what;
     next.revision = intent_->revision + 1;
     intent_ = std::make_shared<const Intent>(std::move(next));
+    look_at_health();
     if (adopts) adopt();
     return {};
   }
@@ -59,7 +70,9 @@ class FakeControl : public Control {
     out.node.revision = intent_->revision;
     TableMap tables = build_tables(*intent_, {}).value();
     StatusSource source{
-        *intent_, tables,
+        *intent_,
+        tables,
+        health_,
         [this](const Address& address) -> const NextHopState& { return next_hop(address); },
         [](const ServiceKey&) {
           return Traffic{3, 180};
@@ -71,12 +84,19 @@ class FakeControl : public Control {
     return out;
   }
 
+  // What it was asked.
+  std::string events_json(uint64_t since, size_t limit) const override {
+    return "{\"events\":[],\"next\":" + std::to_string(since) +
+           ",\"limit\":" + std::to_string(limit) + "}";
+  }
+
   Result<Explanation> explain_flow(const Endpoint& client,
                                    const ServiceKey& service) const override {
     TableMap tables = build_tables(*intent_, {}).value();
     return explain(
-        client, service, *intent_, tables,
-        [this](const Address& address) -> const NextHopState& { return next_hop(address); });
+        client, service,
+        {*intent_, tables, health_,
+         [this](const Address& address) -> const NextHopState& { return next_hop(address); }});
   }
 
  private:
@@ -85,6 +105,15 @@ class FakeControl : public Control {
     return address.text() == "10.0.0.99" ? down_ : up_;
   }
 
+  // Nothing is sent: to the health of the fake no pool is probed.
+  void look_at_health() {
+    Intent quiet = *intent_;
+    for (auto& [name, pool] : quiet.pools) pool.probe = {};
+    health_.set_intent(std::make_shared<const Intent>(std::move(quiet)));
+  }
+
+  std::unique_ptr<EventLoop> loop_;  // never runs
+  Health health_;
   std::shared_ptr<const Intent> intent_;
   Adoption adoption_;
   std::vector<std::promise<void>> waiters_;

@@ -115,6 +115,32 @@ struct BadIntent {
   const char* error;
 };
 
+Probe tcp_probe(uint16_t port, uint32_t interval, uint32_t timeout, uint32_t fall, uint32_t rise) {
+  Probe probe;
+  probe.kind = ProbeKind::tcp;
+  probe.port = port;
+  probe.interval_ms = interval;
+  probe.timeout_ms = timeout;
+  probe.fall = fall;
+  probe.rise = rise;
+  return probe;
+}
+
+Probe http_probe(const std::string& path, const std::string& host = "") {
+  Probe probe = tcp_probe(8080, 1000, 1000, 3, 2);
+  probe.kind = ProbeKind::http;
+  probe.path = path;
+  probe.host = host;
+  return probe;
+}
+
+constexpr const char* kBadPath =
+    "pools.web.probe.path: must be a slash and at most 254 more characters of printable ASCII, "
+    "without blanks and '#' (like \"/healthz\")";
+constexpr const char* kBadHost =
+    "pools.web.probe.host: must be a name or an address, perhaps with a port: at most 255 of A-Z "
+    "a-z 0-9 . - _ : [ ] (like \"www.example.net\"; empty: the backend's address)";
+
 class BadIntents : public testing::TestWithParam<BadIntent> {};
 
 TEST_P(BadIntents, AreRefused) {
@@ -138,6 +164,39 @@ const BadIntent kBadIntents[] = {
      "backends)"},
     {"weight", [](Intent& i) { i.pools["web"].backends.begin()->second.weight = 65536; },
      "pools.web.backends.10.0.0.21.weight: must be 0 to 65535, got 65536"},
+    {"slow_start", [](Intent& i) { i.pools["web"].slow_start_ms = 3'600'001; },
+     "pools.web.slow_start_ms: must be 0 to 3600000, got 3600001"},
+    {"probe_interval_zero", [](Intent& i) { i.pools["web"].probe = tcp_probe(443, 0, 1, 1, 1); },
+     "pools.web.probe.interval_ms: must be 1 to 60000, got 0"},
+    {"probe_interval_long",
+     [](Intent& i) { i.pools["web"].probe = tcp_probe(443, 60001, 1, 1, 1); },
+     "pools.web.probe.interval_ms: must be 1 to 60000, got 60001"},
+    {"probe_timeout", [](Intent& i) { i.pools["web"].probe = tcp_probe(443, 1, 0, 1, 1); },
+     "pools.web.probe.timeout_ms: must be 1 to 60000, got 0"},
+    {"probe_fall", [](Intent& i) { i.pools["web"].probe = tcp_probe(443, 1, 1, 0, 1); },
+     "pools.web.probe.fall: must be 1 to 100, got 0"},
+    {"probe_rise", [](Intent& i) { i.pools["web"].probe = tcp_probe(443, 1, 1, 1, 101); },
+     "pools.web.probe.rise: must be 1 to 100, got 101"},
+    {"probe_port", [](Intent& i) { i.pools["web"].probe = tcp_probe(0, 1, 1, 1, 1); },
+     "pools.web.probe.port: must be 1 to 65535, got 0"},
+    {"http_path_empty", [](Intent& i) { i.pools["web"].probe = http_probe(""); }, kBadPath},
+    {"http_path_slash", [](Intent& i) { i.pools["web"].probe = http_probe("healthz"); }, kBadPath},
+    {"http_path_blank", [](Intent& i) { i.pools["web"].probe = http_probe("/a b"); }, kBadPath},
+    {"http_path_line", [](Intent& i) { i.pools["web"].probe = http_probe("/ HTTP/1.1\r\nX: y"); },
+     kBadPath},
+    {"http_path_zero", [](Intent& i) { i.pools["web"].probe = http_probe(std::string("/\0", 2)); },
+     kBadPath},
+    {"http_path_high", [](Intent& i) { i.pools["web"].probe = http_probe("/\xc3\xa9"); }, kBadPath},
+    {"http_path_del", [](Intent& i) { i.pools["web"].probe = http_probe("/\x7f"); }, kBadPath},
+    {"http_path_fragment", [](Intent& i) { i.pools["web"].probe = http_probe("/#a"); }, kBadPath},
+    {"http_path_long",
+     [](Intent& i) { i.pools["web"].probe = http_probe("/" + std::string(255, 'a')); }, kBadPath},
+    {"http_host_blank", [](Intent& i) { i.pools["web"].probe = http_probe("/", "a b"); }, kBadHost},
+    {"http_host_line", [](Intent& i) { i.pools["web"].probe = http_probe("/", "a\r\nX: y"); },
+     kBadHost},
+    {"http_host_slash", [](Intent& i) { i.pools["web"].probe = http_probe("/", "a/b"); }, kBadHost},
+    {"http_host_long",
+     [](Intent& i) { i.pools["web"].probe = http_probe("/", std::string(256, 'a')); }, kBadHost},
     {"loopback", [](Intent& i) { i.pools["dns"].backends[address("127.0.0.1")] = {}; },
      "pools.dns.backends.127.0.0.1: must be a unicast address that other hosts can reach, but "
      "127.0.0.1 is a loopback address"},
@@ -200,13 +259,38 @@ const BadIntent kBadIntents[] = {
 INSTANTIATE_TEST_SUITE_P(Table, BadIntents, testing::ValuesIn(kBadIntents),
                          [](const auto& item) { return item.param.name; });
 
+TEST(IntentRules, GoodProbesAreTaken) {
+  for (const Probe& probe :
+       {tcp_probe(1, 1, 60000, 1, 100), tcp_probe(65535, 60000, 1, 100, 1), http_probe("/"),
+        http_probe("/" + std::string(254, '~'), "[2001:db8::1]:8080"),
+        http_probe("/a?b=c&d=%20!", "www.example.net"), Probe{}}) {
+    Intent intent = sample();
+    intent.pools["web"].probe = probe;
+    auto checked = check_intent(intent);
+    EXPECT_TRUE(checked) << checked.error().text();
+  }
+}
+
+WantedBackend weight(uint32_t number) {
+  WantedBackend wanted;
+  wanted.weight = number;
+  return wanted;
+}
+
+WantedBackend mode(BackendMode order, std::optional<int64_t> until = {}) {
+  WantedBackend wanted;
+  wanted.mode = order;
+  wanted.drain_until = until;
+  return wanted;
+}
+
 TEST(IntentChange, TwiceIsTheSameAsOnce) {
   Intent before = sample();
-  auto once = put_backend(before, "web", address("10.0.0.23"), 30);
+  auto once = put_backend(before, "web", address("10.0.0.23"), weight(30));
   ASSERT_TRUE(once);
   EXPECT_NE(*once, before);
   EXPECT_EQ(once->revision, before.revision);
-  EXPECT_EQ(*put_backend(*once, "web", address("10.0.0.23"), 30), *once);
+  EXPECT_EQ(*put_backend(*once, "web", address("10.0.0.23"), weight(30)), *once);
   auto removed = remove_backend(*once, "web", address("10.0.0.23"));
   ASSERT_TRUE(removed);
   EXPECT_EQ(*removed, before);
@@ -214,18 +298,102 @@ TEST(IntentChange, TwiceIsTheSameAsOnce) {
 
 TEST(IntentChange, AbsentFieldsKeepWhatIsThere) {
   Intent before = sample();
+  before.pools["web"].probe = http_probe("/");
+  before.pools["web"].slow_start_ms = 5;
   auto after = put_backend(before, "web", address("10.0.0.22"), {});
   ASSERT_TRUE(after);
   EXPECT_EQ(*after, before);
   after = put_backend(before, "web", address("10.0.0.24"), {});
   ASSERT_TRUE(after);
-  EXPECT_EQ(after->pools["web"].backends[address("10.0.0.24")].weight, 100u);
+  EXPECT_EQ(after->pools["web"].backends[address("10.0.0.24")], Backend{});
   WantedPool wanted;
   wanted.table_slots = 251;
   after = put_pool(before, "web", wanted);
   ASSERT_TRUE(after);
-  EXPECT_EQ(after->pools["web"].table_slots, 251u);
-  EXPECT_EQ(after->pools["web"].backends, before.pools["web"].backends);
+  Intent expected = before;
+  expected.pools["web"].table_slots = 251;
+  EXPECT_EQ(*after, expected);
+  wanted.probe = Probe{};
+  wanted.slow_start_ms = 0;
+  after = put_pool(before, "web", wanted);
+  ASSERT_TRUE(after);
+  EXPECT_EQ(after->pools["web"].probe, Probe{});
+  EXPECT_EQ(after->pools["web"].slow_start_ms, 0u);
+}
+
+TEST(IntentChange, DrainEnableDisable) {
+  const Address backend = address("10.0.0.22");
+  auto of = [&](const ChangeResult& result) {
+    return result->pools.at("web").backends.at(backend);
+  };
+  const Intent before = sample();
+  auto after = put_backend(before, "web", backend, mode(BackendMode::draining, 1000));
+  ASSERT_TRUE(after);
+  EXPECT_EQ(of(after), (Backend{50, BackendMode::draining, 1000}));
+  // Another weight does not end it; again gives it another deadline; 0 is none.
+  after = put_backend(*after, "web", backend, weight(7));
+  EXPECT_EQ(of(after), (Backend{7, BackendMode::draining, 1000}));
+  after = put_backend(*after, "web", backend, mode(BackendMode::draining, 2000));
+  EXPECT_EQ(of(after), (Backend{7, BackendMode::draining, 2000}));
+  after = put_backend(*after, "web", backend, mode(BackendMode::draining, 0));
+  EXPECT_EQ(of(after), (Backend{7, BackendMode::draining, 0}));
+  after = put_backend(*after, "web", backend, mode(BackendMode::draining, 3000));
+  auto disabled = put_backend(*after, "web", backend, mode(BackendMode::disabled));
+  EXPECT_EQ(of(disabled), (Backend{7, BackendMode::disabled, 0}));
+  auto enabled = put_backend(*after, "web", backend, mode(BackendMode::enabled));
+  EXPECT_EQ(of(enabled), (Backend{7, BackendMode::enabled, 0}));
+  // A new one may come disabled, but there is nothing to drain.
+  after = put_backend(before, "web", address("10.0.0.29"), mode(BackendMode::disabled));
+  ASSERT_TRUE(after);
+  after = put_backend(before, "web", address("10.0.0.29"), mode(BackendMode::draining, 1000));
+  ASSERT_FALSE(after);
+  EXPECT_EQ(after.error().refusal, Refusal::not_found);
+}
+
+// A file that says nothing of modes does not end a drain; one that does is obeyed.
+TEST(IntentChange, AWholeSetKeepsTheModesItDoesNotName) {
+  Intent before = sample();
+  auto& backends = before.pools["web"].backends;
+  backends[address("10.0.0.21")] = {100, BackendMode::draining, 1000};
+  backends[address("10.0.0.22")] = {50, BackendMode::disabled, 0};
+  WantedPool set;
+  set.forwarding = Forwarding::l2;
+  set.backends.emplace();
+  set.backends->emplace(address("10.0.0.21"), WantedBackend{});
+  set.backends->emplace(address("10.0.0.22"), WantedBackend{});
+  set.backends->emplace(address("10.0.0.23"), WantedBackend{});
+  WantedIntent whole;
+  whole.pools["web"] = set;
+  for (const ChangeResult& after : {put_pool(before, "web", set), replace_intent(before, whole)}) {
+    ASSERT_TRUE(after);
+    const auto& now = after->pools.at("web").backends;
+    EXPECT_EQ(now.at(address("10.0.0.21")), (Backend{100, BackendMode::draining, 1000}));
+    EXPECT_EQ(now.at(address("10.0.0.22")), (Backend{100, BackendMode::disabled, 0}));
+    EXPECT_EQ(now.at(address("10.0.0.23")), Backend{});
+  }
+  // Without a time a drain goes on to its own, or begins without one.
+  (*set.backends)[address("10.0.0.21")] = mode(BackendMode::draining);
+  (*set.backends)[address("10.0.0.22")] = mode(BackendMode::enabled);
+  (*set.backends)[address("10.0.0.23")] = mode(BackendMode::draining);
+  auto after = put_pool(before, "web", set);
+  ASSERT_TRUE(after);
+  const auto& now = after->pools.at("web").backends;
+  EXPECT_EQ(now.at(address("10.0.0.21")), (Backend{100, BackendMode::draining, 1000}));
+  EXPECT_EQ(now.at(address("10.0.0.22")), Backend{});
+  EXPECT_EQ(now.at(address("10.0.0.23")), (Backend{100, BackendMode::draining, 0}));
+}
+
+TEST(IntentChange, AWholeIntentIsExactlyWhatItSays) {
+  Intent before = sample();
+  before.pools["web"].probe = http_probe("/");
+  before.pools["web"].slow_start_ms = 5;
+  WantedIntent whole;
+  whole.pools["web"].forwarding = Forwarding::l2;
+  auto after = replace_intent(before, whole);
+  ASSERT_TRUE(after);
+  EXPECT_EQ(after->pools.size(), 1u);
+  EXPECT_EQ(after->pools["web"], Pool{});
+  EXPECT_TRUE(after->services.empty());
 }
 
 TEST(IntentChange, RefusalsHaveAKind) {
@@ -265,11 +433,17 @@ TEST(IntentChange, Differences) {
   after.pools["web"].backends.erase(address("10.0.0.21"));
   after.pools["web"].backends[address("10.0.0.22")].weight = 51;
   after.pools["web"].backends[address("10.0.0.23")] = {};
+  after.pools["new"].probe = http_probe("/x", "a.b");
+  after.pools["new"].slow_start_ms = 1500;
   after.services.begin()->second.pool = "new";
   using Op = Difference::Op;
   const std::vector<Difference> expected = {
       {Op::remove, "pool dns", "ipip, 65537 slots, 0 backends", {}},
-      {Op::add, "pool new", {}, "l2, 65537 slots, 1 backend"},
+      {Op::add,
+       "pool new",
+       {},
+       "l2, 65537 slots, 1 backend, probe http:8080/x of host a.b every 1 s, time-out 1 s, fall "
+       "3, rise 2, slow start 1500 ms"},
       {Op::change, "pool web", "l2, 65537 slots, 2 backends", "l2, 251 slots, 2 backends"},
       {Op::remove, "backend web 10.0.0.21", "weight 100", {}},
       {Op::change, "backend web 10.0.0.22", "weight 50", "weight 51"},
@@ -278,6 +452,33 @@ TEST(IntentChange, Differences) {
   };
   EXPECT_EQ(differences(before, after), expected);
   EXPECT_TRUE(differences(before, before).empty());
+}
+
+TEST(IntentChange, DifferencesOfHealthAndModes) {
+  Intent before = sample();
+  Pool& old = before.pools["web"];
+  old.slow_start_ms = 30000;
+  old.backends[address("10.0.0.23")] = {1, BackendMode::draining, 1795435200};
+  Intent after = before;
+  Pool& web = after.pools["web"];
+  web.probe = tcp_probe(443, 10, 50, 3, 2);
+  web.slow_start_ms = 0;
+  web.backends[address("10.0.0.21")].mode = BackendMode::draining;
+  web.backends[address("10.0.0.22")] = {60, BackendMode::disabled, 0};
+  web.backends[address("10.0.0.23")].drain_until = 1795435260;
+  web.backends[address("10.0.0.24")] = {1, BackendMode::disabled, 0};
+  using Op = Difference::Op;
+  const std::vector<Difference> expected = {
+      {Op::change, "pool web probe", "none", "tcp:443 every 10 ms, time-out 50 ms, fall 3, rise 2"},
+      {Op::change, "pool web slow start", "30 s", "none"},
+      {Op::change, "backend web 10.0.0.21", "enabled", "draining"},
+      {Op::change, "backend web 10.0.0.22", "weight 50", "weight 60"},
+      {Op::change, "backend web 10.0.0.22", "enabled", "disabled"},
+      {Op::change, "backend web 10.0.0.23", "draining until 2026-11-23T12:00:00Z",
+       "draining until 2026-11-23T12:01:00Z"},
+      {Op::add, "backend web 10.0.0.24", {}, "weight 1, disabled"},
+  };
+  EXPECT_EQ(differences(before, after), expected);
 }
 
 }  // namespace

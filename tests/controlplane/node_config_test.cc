@@ -19,6 +19,7 @@ TEST(NodeConfig, LeastFileHasDefaults) {
   EXPECT_EQ(config->control_socket, "/run/guideway/control.sock");
   EXPECT_EQ(config->control_mode, 0660u);
   EXPECT_EQ(config->route_table, 2203u);
+  EXPECT_EQ(config->flow_table, 65536u);
 }
 
 TEST(NodeConfig, EveryKeyIsRead) {
@@ -30,6 +31,7 @@ workers = 2
 cores = [1, 3]
 hugepages = true
 memory_mb = 1024
+flow_table = 4096
 [[dataplane.ports]]
 pci = "0000:01:00.0"
 [[dataplane.ports]]
@@ -57,6 +59,7 @@ level = "debug"
   EXPECT_EQ(config->cores, (std::vector<unsigned>{1, 3}));
   EXPECT_TRUE(config->hugepages);
   EXPECT_EQ(config->memory_mb, 1024u);
+  EXPECT_EQ(config->flow_table, 4096u);
   EXPECT_EQ(config->ports[0].pci, "0000:01:00.0");
   EXPECT_EQ(config->ports[0].tap, "gw0");
   EXPECT_EQ(config->ports[1].vdev, "net_af_xdp0,iface=eth1");
@@ -71,6 +74,18 @@ level = "debug"
   EXPECT_EQ(config->route_table, 100u);
   EXPECT_EQ(config->rule_priority, 7u);
   EXPECT_EQ(config->log_level, "debug");
+}
+
+TEST(NodeConfig, TheFlowTableIsRoundedUpToAPowerOfTwo) {
+  const auto entries = [](const char* number) {
+    return NodeConfig::parse("[dataplane]\nflow_table = " + std::string(number) + "\n" + kPort,
+                             "n.toml")
+        ->flow_table;
+  };
+  EXPECT_EQ(entries("1024"), 1024u);
+  EXPECT_EQ(entries("1025"), 2048u);
+  EXPECT_EQ(entries("100000"), 131072u);
+  EXPECT_EQ(entries("16777216"), 16777216u);
 }
 
 struct Bad {
@@ -133,6 +148,12 @@ const Bad kBad[] = {
      "n.toml:2: dataplane.hugepages: must be true or false, got an integer"},
     {"[dataplane]\nmemory_mb = 63\n",
      "n.toml:2: dataplane.memory_mb: must be 64 to 1048576, got 63"},
+    {"[dataplane]\nflow_table = 1023\n",
+     "n.toml:2: dataplane.flow_table: must be 1024 to 16777216, got 1023"},
+    {"[dataplane]\nflow_table = 16777217\n",
+     "n.toml:2: dataplane.flow_table: must be 1024 to 16777216, got 16777217"},
+    {"[dataplane]\nflow_table = \"64k\"\n",
+     "n.toml:2: dataplane.flow_table: must be an integer, got a string"},
     {"[[dataplane.ports]]\n", "n.toml:1: dataplane.ports[0]: needs one of interface, pci and vdev",
      false},
     {"[[dataplane.ports]]\ninterface = \"eth1\"\npci = \"0000:01:00.0\"\n",

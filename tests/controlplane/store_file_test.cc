@@ -38,7 +38,13 @@ class FileStoreTest : public testing::Test {
     Intent intent;
     intent.revision = 3;
     intent.flow_seed = 9;
-    intent.pools["web"].backends[Address::parse("10.0.0.21").value()] = {7};
+    Pool& web = intent.pools["web"];
+    web.backends[Address::parse("10.0.0.21").value()] = {7};
+    web.backends[Address::parse("10.0.0.22").value()] = {7, BackendMode::draining, 1795435200};
+    web.probe.kind = ProbeKind::http;
+    web.probe.port = 8080;
+    web.probe.path = "/healthz";
+    web.slow_start_ms = 30000;
     intent.services[ServiceKey::parse("203.0.113.10:443/tcp").value()] = {"web"};
     return intent;
   }

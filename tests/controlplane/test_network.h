@@ -46,6 +46,9 @@ class TestNetwork {
     waitpid(peer_, nullptr, 0);
   }
 
+  // The peer's namespace is /proc/PID/ns/net.
+  pid_t peer_pid() const { return peer_; }
+
   // Shell commands in the one and the other namespace; false if they fail.
   bool run(const std::string& command) const { return std::system(command.c_str()) == 0; }
   bool peer(const std::string& command) const {

@@ -89,6 +89,8 @@ inline gw_service service(const char* vip, uint8_t protocol, uint16_t port, uint
 inline gw_backend backend(uint8_t outer_bytes, uint8_t number, uint32_t inner_bytes_max = 1480) {
   gw_backend b{};
   b.share = GW_SHARE_ALL;
+  b.flags = GW_HOLDS;
+  b.weight = 1;
   b.counter = number;
   b.inner_bytes_max = inner_bytes_max;
   b.outer_bytes = outer_bytes;
@@ -110,6 +112,20 @@ inline gw_backend backend(uint8_t outer_bytes, uint8_t number, uint32_t inner_by
     b.outer[13] = 0xdd;
   }
   return b;
+}
+
+// As the control plane says it: see the table in abi.h.
+inline void set_down(gw_backend& b) {
+  b.share = 0;
+  b.flags = 0;
+}
+inline void set_draining(gw_backend& b) {
+  b.share = 0;
+  b.flags = GW_HOLDS;
+}
+inline void set_up(gw_backend& b, uint32_t share = GW_SHARE_ALL) {
+  b.share = share;
+  b.flags = GW_HOLDS;
 }
 
 inline Bytes root_bytes(const RootSpec& spec) {

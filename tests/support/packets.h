@@ -44,6 +44,7 @@ struct PacketSpec {
   uint16_t destination_port = 443;
   uint8_t ttl = 64;
   uint8_t tos = 0;
+  uint8_t tcp_flags = 0x10;       // ACK
   uint16_t v4_fragment = 0x4000;  // DF
   Bytes v4_options;               // multiple of 4 bytes
   Bytes v6_extensions;            // with `first_extension` as the fixed header's next header
@@ -107,6 +108,7 @@ inline Bytes transport(const PacketSpec& spec) {
   put16(body, 2, spec.destination_port);
   if (spec.protocol == 6) {
     body[12] = 0x50;
+    body[13] = spec.tcp_flags;
   } else {
     put16(body, 4, static_cast<unsigned>(8 + spec.payload.size()));
   }
