@@ -106,7 +106,7 @@ start_server() { # ROLE
 }
 
 backend_serves() { # ROLE
-  [[ $(in_ns "$1" ss -Hltn 'sport = 80 or sport = 8080' | wc -l) -ge 3 ]] &&
+  [[ $(in_ns "$1" ss -Hltn 'sport = 80 or sport = 8080 or sport = 7' | wc -l) -ge 4 ]] &&
     [[ $(in_ns "$1" ss -Hlun 'sport = 53' | wc -l) -ge 2 ]]
 }
 
@@ -152,10 +152,9 @@ start_daemon() { # ROLE dataplane|controlplane
   [[ -x $program ]] || die "$program is not built; try: scripts/build"
   mkdir -p "$state/$role/run" "$state/$role/state"
   [[ -f $state/$role/node.toml ]] || node_config "$role" >"$state/$role/node.toml"
-  local arguments=(--config "$state/$role/node.toml")
-  if [[ $what == dataplane ]]; then
-    arguments+=(--bpf-dir "$build/bpf")
-    if [[ $port == vdev ]] && ! tap_is_there "$role" >/dev/null 2>&1; then new_tap=true; fi
+  local arguments=(--config "$state/$role/node.toml" --bpf-dir "$build/bpf")
+  if [[ $what == dataplane && $port == vdev ]] && ! tap_is_there "$role" >/dev/null 2>&1; then
+    new_tap=true
   fi
   start_process "$role" "$what" "$program" "${arguments[@]}"
   # The TAP outlives the dataplane, and its addresses with it: they are given once.

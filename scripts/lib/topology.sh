@@ -192,7 +192,7 @@ picture() {
         |
    =====+============ bridge 10.0.0.0/24  fd00:0:0:1::/64 ======
         |                               |
-   nodes (Guideway)                backends (nginx :80, DNS :53, upload :8080)
+   nodes (Guideway)                backends (nginx :80, DNS :53, upload :8080, echo :7)
   $line_n
                                  $line_b
    client > router > node > backend; the reply goes backend > router > client
