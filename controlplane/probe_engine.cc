@@ -158,7 +158,9 @@ void ProbeEngine::abandon_canaries(const PortWatch& port) {
   });
 }
 
-void ProbeEngine::discard(const PortWatch& port, const std::string& reason, uint64_t now_ns) {
+// Nothing that is under way there, or was about to be, tells anything.
+void ProbeEngine::discard(PortWatch& port, const std::string& reason, uint64_t now_ns) {
+  port.drop_probes();
   flights_.each([&](Flight& flight) {
     if (flight.probed->port != &port || flight.http) return;
     decide_unsure(flight, reason, now_ns);
@@ -242,12 +244,13 @@ void ProbeEngine::queue_probe(Probed& probed) {
 }
 
 void ProbeEngine::queue_reset(Probed& probed, uint32_t attempt) {
-  if (probed.is_tcp() && probed.packet && probed.port && probed.port->can_send())
+  if (probed.is_tcp() && probed.packet && probed.port)
     probed.port->queue(probed, attempt, false, probed.packet->reset(attempt));
 }
 
 void ProbeEngine::flush(PortWatch& port) {
   auto& outgoing = port.outgoing();
+  if (!port.can_send()) return port.keep_resets();
   for (size_t at = 0; at < outgoing.size();) {
     frames_.clear();
     const size_t end = std::min(at + ProbePath::kFramesMax, outgoing.size());

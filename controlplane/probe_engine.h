@@ -54,7 +54,7 @@ class ProbeEngine {
   void link();
   void abandon(Flight& flight);
   void abandon_canaries(const PortWatch& port);
-  void discard(const PortWatch& port, const std::string& reason, uint64_t now_ns);
+  void discard(PortWatch& port, const std::string& reason, uint64_t now_ns);
 
   // Answers, or none (probe_engine_verdicts.cc).
   void look(Flight& flight, uint64_t now_ns);

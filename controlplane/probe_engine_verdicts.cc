@@ -171,8 +171,7 @@ bool ProbeEngine::is_believed(const Flight& flight) const {
     return probed.port->answered_since(before(flight.sent_ns, kDownDoubtNs));
   uint64_t due = probed.timeout_ns() / 2;
   if (probed.srtt_ns != 0) due = std::min(due, std::max(kMs, 4 * probed.srtt_ns));
-  const uint64_t span = probed.interval_ns() * 5 / 4 + 500 * kUs;
-  return probed.port->vouches(flight.sent_ns, span, flight.sent_ns + due);
+  return probed.port->vouches(flight.sent_ns, probed.interval_ns(), flight.sent_ns + due);
 }
 
 bool ProbeEngine::was_held_up(const Flight& flight, uint64_t until_ns) const {

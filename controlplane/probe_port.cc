@@ -14,6 +14,8 @@ constexpr uint64_t kRetryNs = 20 * kMs;
 constexpr uint64_t kRetryMostNs = 320 * kMs;
 constexpr size_t kCanariesMax = 4;
 constexpr uint32_t kCanaryAwaited = 64;
+constexpr uint64_t kJitterNs = 500 * kUs;  // of probes that are sent at an interval
+constexpr size_t kResetsKeptMax = 4096;
 
 }  // namespace
 
@@ -76,8 +78,16 @@ void PortWatch::note_silence(uint64_t sent_ns) {
   if (evidence_.newest_received_ns() < sent_ns) silent_ = true;
 }
 
-bool PortWatch::vouches(uint64_t sent_ns, uint64_t span_ns, uint64_t heard_ns) const {
-  return !distrusts(sent_ns) && evidence_.holds(sent_ns, sent_ns + span_ns, heard_ns);
+bool PortWatch::vouches(uint64_t sent_ns, uint64_t interval_ns, uint64_t heard_ns) const {
+  const uint64_t span_ns = interval_ns * 5 / 4 + kJitterNs;
+  const uint64_t gap_ns = interval_ns + kJitterNs;
+  if (distrusts(sent_ns)) return false;
+  if (evidence_.holds(sent_ns, sent_ns + span_ns, heard_ns)) return true;
+  // Of a slow backend among fast ones: answers all the while until its own was due.
+  if (heard_ns <= sent_ns + span_ns) return false;
+  uint64_t from = sent_ns;
+  while (from < heard_ns && evidence_.holds(from, from + gap_ns, 0)) from += gap_ns / 8;
+  return from >= heard_ns && evidence_.holds(heard_ns - span_ns, heard_ns + span_ns, heard_ns);
 }
 
 void PortWatch::set_canaries(const std::vector<ProbePort::Canary>& canaries,
@@ -110,6 +120,16 @@ void PortWatch::queue(Probed& probed, uint32_t attempt, bool is_probe, ProbePath
   out.is_probe = is_probe;
   out.size = static_cast<uint16_t>(frame.size());
   std::memcpy(out.bytes.data(), frame.data(), frame.size());
+}
+
+void PortWatch::drop_probes() {
+  std::erase_if(outgoing_, [](const Outgoing& out) { return out.is_probe; });
+}
+
+void PortWatch::keep_resets() {
+  drop_probes();
+  if (outgoing_.size() > kResetsKeptMax)
+    outgoing_.erase(outgoing_.begin(), outgoing_.end() - kResetsKeptMax);
 }
 
 }  // namespace guideway

@@ -39,9 +39,10 @@ class PortWatch {
   void note_answer(uint64_t sent_ns, uint64_t received_ns);
   // A probe that was sent then has had no answer, and nobody vouches.
   void note_silence(uint64_t sent_ns);
-  // Another probe, sent up to `span_ns` after this one, was answered, at `heard_ns` or later; and
-  // the port was not silent when this one was sent.
-  bool vouches(uint64_t sent_ns, uint64_t span_ns, uint64_t heard_ns) const;
+  // Another probe, sent up to an interval after this one, was answered, at `heard_ns` or later; or
+  // others were, with no longer gap than that, all the while until then. And the port was not
+  // silent when this one was sent.
+  bool vouches(uint64_t sent_ns, uint64_t interval_ns, uint64_t heard_ns) const;
   // What was sent then tells nothing by having no answer: nobody was heard.
   bool distrusts(uint64_t sent_ns) const { return sent_ns < trusted_from_; }
   // Something that was sent then or later was answered.
@@ -61,6 +62,9 @@ class PortWatch {
   };
   void queue(Probed& probed, uint32_t attempt, bool is_probe, ProbePath::Frame frame);
   std::vector<Outgoing>& outgoing() { return outgoing_; }
+  void drop_probes();  // of what is to be sent
+  // Nothing can be sent now. The resets wait until it can: what they end is still at the backend.
+  void keep_resets();
 
  private:
   void open(uint64_t now_ns);

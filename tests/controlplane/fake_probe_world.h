@@ -255,6 +255,7 @@ inline void FakePath::forget(uint32_t target) {
 }
 
 inline Scoreboard::Reply FakePath::read(uint32_t target, uint32_t attempt) const {
+  EXPECT_NE(world_.mapped_, 0u);
   const auto score = world_.scores_.find(target);
   if (score == world_.scores_.end()) return {};
   const uint32_t newest = score->second.attempt;
@@ -268,6 +269,7 @@ inline Scoreboard::Reply FakePath::read(uint32_t target, uint32_t attempt) const
 }
 
 inline ProbePath::Sent FakePath::send(std::span<const Frame> frames) {
+  EXPECT_NE(world_.mapped_, 0u);
   EXPECT_LE(frames.size(), kFramesMax);
   Sent sent{.before_ns = world_.now};
   ++world_.batches;
