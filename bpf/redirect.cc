@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bpf/redirect.h"
 
+#include <bpf/bpf.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <sys/random.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -12,6 +14,7 @@
 #include <memory>
 
 #include "bpf/object.h"
+#include "bpf/tc_attachment.h"
 
 namespace guideway {
 
@@ -20,12 +23,39 @@ static_assert(std::size(kRedirectCounters) == GW_REDIRECT_COUNTERS_END);
 namespace {
 
 // The object closes its own descriptor of the program when it goes.
-Result<Attachment> freshly_loaded(const BpfObject& object) {
-  Result<int> owned = object.program_fd(GW_REDIRECT_PROGRAM);
+Result<Attachment> freshly_loaded(const BpfObject& object, const char* program_name) {
+  Result<int> owned = object.program_fd(program_name);
   if (!owned) return tl::unexpected(owned.error());
   UniqueFd program(fcntl(*owned, F_DUPFD_CLOEXEC, 0));
   if (!program) return fail("", "duplicating a descriptor: " + std::string(std::strerror(errno)));
   return describe_program(std::move(program));
+}
+
+constexpr uint32_t kOnly = 0;  // the one key of `secret`
+
+Result<gw_secret> secret_in(int map_fd) {
+  gw_secret secret;
+  if (bpf_map_lookup_elem(map_fd, &kOnly, &secret) != 0)
+    return fail("", "reading a BPF map: " + std::string(std::strerror(errno)));
+  return secret;
+}
+
+Result<void> set_secret(int map_fd, const gw_secret& secret) {
+  if (bpf_map_update_elem(map_fd, &kOnly, &secret, BPF_ANY) != 0)
+    return fail("", "writing a BPF map: " + std::string(std::strerror(errno)));
+  return {};
+}
+
+bool is_set(const gw_secret& secret) {
+  return (secret.mac[0] & 1) != 0;
+}
+
+Result<gw_secret> fresh_secret() {
+  gw_secret secret{};
+  if (getrandom(secret.mac, sizeof secret.mac, 0) != sizeof secret.mac)
+    return fail("", "asking for randomness: " + std::string(std::strerror(errno)));
+  secret.mac[0] |= 1;
+  return secret;
 }
 
 }  // namespace
@@ -36,7 +66,8 @@ Result<Redirect> Redirect::of(const Interface& interface, Attachment attachment)
   redirect.attachment_ = std::move(attachment);
   const std::pair<const char*, UniqueFd*> maps[] = {{"allowed", &redirect.allowed_},
                                                     {"local", &redirect.local_},
-                                                    {"redir_counters", &redirect.counters_}};
+                                                    {"redir_counters", &redirect.counters_},
+                                                    {"secret", &redirect.secret_}};
   for (auto [name, map] : maps) {
     Result<UniqueFd> found = map_of_program(redirect.attachment_.fd.get(), name);
     if (!found) {
@@ -87,14 +118,18 @@ Result<Redirect> Redirect::attach(const std::string& name, const std::string& ob
   if (!there) return tl::unexpected(there.error());
   Result<BpfObject> object = BpfObject::load(object_path);
   if (!object) return tl::unexpected(object.error());
-  Result<Attachment> fresh = freshly_loaded(*object);
+  Result<Attachment> fresh = freshly_loaded(*object, GW_REDIRECT_PROGRAM);
   if (!fresh) return tl::unexpected(fresh.error());
 
   bool same = *there && (*there)->tag == fresh->tag;
-  Result<Redirect> made = of(*interface, same ? std::move(**there) : std::move(*fresh));
+  Result<Redirect> made = of(*interface, std::move(same ? **there : *fresh));
   if (!made) return made;
-  // The lists come first: from its first packet on the program takes what it should.
-  if (Result<void> set = made->set_lists(allowed, local); !set) return tl::unexpected(set.error());
+  // The lists come first: from its first packet on the program takes what it should. And the tc
+  // half before the XDP half, whose packets it sends on.
+  Result<void> ready =
+      made->set_lists(allowed, local).and_then([&] { return made->share_secret(*object, *there); });
+  if (ready) ready = made->attach_onward(*object);
+  if (!ready) return tl::unexpected(ready.error());
 
   int program_fd = made->attachment_.fd.get();
   if (same) {
@@ -107,10 +142,52 @@ Result<Redirect> Redirect::attach(const std::string& name, const std::string& ob
   } else {
     made->how_ = How::attached;
     Result<XdpMode> mode = xdp_attach(*interface, program_fd, &made->why_generic_);
-    if (!mode) return tl::unexpected(mode.error());
+    if (!mode) {
+      (void)tc_detach(*interface);
+      return tl::unexpected(mode.error());
+    }
     made->attachment_.mode = *mode;
   }
   return made;
+}
+
+// One secret for all that runs here now or in a moment: old and new halves understand each other.
+Result<void> Redirect::share_secret(const BpfObject& object, const std::optional<Attachment>& old) {
+  Result<gw_secret> secret = secret_in(secret_.get());
+  if (secret && !is_set(*secret) && old && old->fd) {
+    // An older version may have had none.
+    Result<UniqueFd> map = map_of_program(old->fd.get(), "secret");
+    if (map) secret = secret_in(map->get());
+  }
+  if (secret && !is_set(*secret)) secret = fresh_secret();
+  if (!secret) return tl::unexpected(secret.error());
+  Result<int> loaded = object.map_fd("secret");
+  if (!loaded) return tl::unexpected(loaded.error());
+  return set_secret(*loaded, *secret).and_then([&] { return set_secret(secret_.get(), *secret); });
+}
+
+Result<void> Redirect::attach_onward(const BpfObject& object) {
+  Result<Attachment> fresh = freshly_loaded(object, GW_ONWARD_PROGRAM);
+  if (!fresh) return tl::unexpected(fresh.error());
+  Result<std::optional<Attachment>> there = tc_attachment_of(interface_, GW_ONWARD_PROGRAM);
+  if (!there) return tl::unexpected(there.error());
+  if (*there && (*there)->tag == fresh->tag) {
+    Result<bool> works = sends_on();
+    if (works && *works) return {};
+  }
+  return tc_attach(interface_, fresh->fd.get());
+}
+
+Result<bool> Redirect::sends_on() const {
+  Result<std::optional<Attachment>> there = tc_attachment_of(interface_, GW_ONWARD_PROGRAM);
+  if (!there) return tl::unexpected(there.error());
+  if (!*there) return false;
+  Result<UniqueFd> map = map_of_program((*there)->fd.get(), "secret");
+  if (!map) return false;
+  Result<gw_secret> its = secret_in(map->get());
+  Result<gw_secret> ours = secret_in(secret_.get());
+  if (!its || !ours) return tl::unexpected((its ? ours : its).error());
+  return is_set(*ours) && std::memcmp(its->mac, ours->mac, sizeof its->mac) == 0;
 }
 
 Result<void> Redirect::set_lists(std::span<const Prefix> allowed, std::span<const Address> local) {
@@ -149,15 +226,21 @@ Result<RedirectCounters> Redirect::counters() const {
 }
 
 Result<bool> Redirect::attached() const {
-  return xdp_attachments(interface_).map([&](const std::vector<Attachment>& all) {
-    return std::any_of(all.begin(), all.end(), [&](const Attachment& one) {
-      return one.program_id == attachment_.program_id;
-    });
+  Result<std::vector<Attachment>> all = xdp_attachments(interface_);
+  if (!all) return tl::unexpected(all.error());
+  bool in_xdp = std::any_of(all->begin(), all->end(), [&](const Attachment& one) {
+    return one.program_id == attachment_.program_id;
   });
+  if (!in_xdp) return false;
+  return sends_on();
 }
 
 Result<void> Redirect::detach() {
-  return xdp_detach(interface_, attachment_);
+  if (Result<void> gone = xdp_detach(interface_, attachment_); !gone) return gone;
+  Result<std::optional<Attachment>> onward = tc_attachment_of(interface_, GW_ONWARD_PROGRAM);
+  // Not ours to take off.
+  if (!onward || !*onward) return {};
+  return tc_detach(interface_);
 }
 
 Result<std::set<Address>> host_addresses() {
