@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bpf/redirect.h"
 
+#include <bpf/bpf.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <sys/random.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -11,10 +13,42 @@
 #include <memory>
 
 #include "bpf/object.h"
+#include "bpf/tc_attachment.h"
 
 namespace guideway {
 
 static_assert(std::size(kRedirectCounters) == GW_REDIRECT_COUNTERS_END);
+
+namespace {
+
+constexpr uint32_t kOnly = 0;  // the one key of `secret`
+
+Result<gw_secret> secret_in(int map_fd) {
+  gw_secret secret;
+  if (bpf_map_lookup_elem(map_fd, &kOnly, &secret) != 0)
+    return fail("", "reading a BPF map: " + std::string(std::strerror(errno)));
+  return secret;
+}
+
+Result<void> set_secret(int map_fd, const gw_secret& secret) {
+  if (bpf_map_update_elem(map_fd, &kOnly, &secret, BPF_ANY) != 0)
+    return fail("", "writing a BPF map: " + std::string(std::strerror(errno)));
+  return {};
+}
+
+bool is_set(const gw_secret& secret) {
+  return (secret.mac[0] & 1) != 0;
+}
+
+Result<gw_secret> fresh_secret() {
+  gw_secret secret{};
+  if (getrandom(secret.mac, sizeof secret.mac, 0) != sizeof secret.mac)
+    return fail("", "asking for randomness: " + std::string(std::strerror(errno)));
+  secret.mac[0] |= 1;
+  return secret;
+}
+
+}  // namespace
 
 Result<Redirect> Redirect::of(const Interface& interface, Attachment attachment) {
   Redirect redirect;
@@ -22,7 +56,8 @@ Result<Redirect> Redirect::of(const Interface& interface, Attachment attachment)
   redirect.attachment_ = std::move(attachment);
   const std::pair<const char*, UniqueFd*> maps[] = {{"allowed", &redirect.allowed_},
                                                     {"local", &redirect.local_},
-                                                    {"redir_counters", &redirect.counters_}};
+                                                    {"redir_counters", &redirect.counters_},
+                                                    {"secret", &redirect.secret_}};
   for (auto [name, map] : maps) {
     Result<UniqueFd> found = map_of_program(redirect.attachment_.fd.get(), name);
     if (!found) {
@@ -77,10 +112,14 @@ Result<Redirect> Redirect::attach(const std::string& name, const std::string& ob
   if (!fresh) return tl::unexpected(fresh.error());
 
   bool same = *there && (*there)->tag == fresh->tag;
-  Result<Redirect> made = of(*interface, same ? std::move(**there) : std::move(*fresh));
+  Result<Redirect> made = of(*interface, std::move(same ? **there : *fresh));
   if (!made) return made;
-  // The lists come first: from its first packet on the program takes what it should.
-  if (Result<void> set = made->set_lists(allowed, local); !set) return tl::unexpected(set.error());
+  // The lists come first: from its first packet on the program takes what it should. And the tc
+  // half before the XDP half, whose packets it sends on.
+  Result<void> ready =
+      made->set_lists(allowed, local).and_then([&] { return made->share_secret(*object, *there); });
+  if (ready) ready = made->attach_onward(*object);
+  if (!ready) return tl::unexpected(ready.error());
 
   int program_fd = made->attachment_.fd.get();
   if (same) {
@@ -93,10 +132,52 @@ Result<Redirect> Redirect::attach(const std::string& name, const std::string& ob
   } else {
     made->how_ = How::attached;
     Result<XdpMode> mode = xdp_attach(*interface, program_fd, &made->why_generic_);
-    if (!mode) return tl::unexpected(mode.error());
+    if (!mode) {
+      (void)tc_detach(*interface);
+      return tl::unexpected(mode.error());
+    }
     made->attachment_.mode = *mode;
   }
   return made;
+}
+
+// One secret for all that runs here now or in a moment: old and new halves understand each other.
+Result<void> Redirect::share_secret(const BpfObject& object, const std::optional<Attachment>& old) {
+  Result<gw_secret> secret = secret_in(secret_.get());
+  if (secret && !is_set(*secret) && old && old->fd) {
+    // An older version may have had none.
+    Result<UniqueFd> map = map_of_program(old->fd.get(), "secret");
+    if (map) secret = secret_in(map->get());
+  }
+  if (secret && !is_set(*secret)) secret = fresh_secret();
+  if (!secret) return tl::unexpected(secret.error());
+  Result<int> loaded = object.map_fd("secret");
+  if (!loaded) return tl::unexpected(loaded.error());
+  return set_secret(*loaded, *secret).and_then([&] { return set_secret(secret_.get(), *secret); });
+}
+
+Result<void> Redirect::attach_onward(const BpfObject& object) {
+  Result<Attachment> fresh = object.program(GW_ONWARD_PROGRAM).and_then(describe_program);
+  if (!fresh) return tl::unexpected(fresh.error());
+  Result<std::optional<Attachment>> there = tc_attachment_of(interface_, GW_ONWARD_PROGRAM);
+  if (!there) return tl::unexpected(there.error());
+  if (*there && (*there)->tag == fresh->tag) {
+    Result<bool> works = sends_on();
+    if (works && *works) return {};
+  }
+  return tc_attach(interface_, fresh->fd.get());
+}
+
+Result<bool> Redirect::sends_on() const {
+  Result<std::optional<Attachment>> there = tc_attachment_of(interface_, GW_ONWARD_PROGRAM);
+  if (!there) return tl::unexpected(there.error());
+  if (!*there) return false;
+  Result<UniqueFd> map = map_of_program((*there)->fd.get(), "secret");
+  if (!map) return false;
+  Result<gw_secret> its = secret_in(map->get());
+  Result<gw_secret> ours = secret_in(secret_.get());
+  if (!its || !ours) return tl::unexpected((its ? ours : its).error());
+  return is_set(*ours) && std::memcmp(its->mac, ours->mac, sizeof its->mac) == 0;
 }
 
 Result<void> Redirect::set_lists(std::span<const Prefix> allowed, std::span<const Address> local) {
@@ -135,11 +216,17 @@ Result<RedirectCounters> Redirect::counters() const {
 }
 
 Result<bool> Redirect::attached() const {
-  return xdp_is_attached(interface_, attachment_.program_id);
+  Result<bool> in_xdp = xdp_is_attached(interface_, attachment_.program_id);
+  if (!in_xdp || !*in_xdp) return in_xdp;
+  return sends_on();
 }
 
 Result<void> Redirect::detach() {
-  return xdp_detach(interface_, attachment_);
+  if (Result<void> gone = xdp_detach(interface_, attachment_); !gone) return gone;
+  Result<std::optional<Attachment>> onward = tc_attachment_of(interface_, GW_ONWARD_PROGRAM);
+  // Not ours to take off.
+  if (!onward || !*onward) return {};
+  return tc_detach(interface_);
 }
 
 Result<std::set<Address>> host_addresses() {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The `redirect` program on a backend's interface (redirect.bpf.c): attached, adopted, updated,
-// looked at, taken off. Once attached it stays, whatever becomes of the process that did it; the
-// next one finds it by interface and name and goes on from what its maps hold.
+// The `redirect` programs on a backend's interface (redirect.bpf.c): attached, adopted, updated,
+// looked at, taken off. They are two, one in XDP and one in tc, and always together: if one of
+// them is gone, attach() puts it back. Once attached they stay, whatever becomes of the process
+// that did it; the next one finds it by interface and name and goes on from what its maps hold.
 //
 // One process at a time; needs root. Errors name the interface.
 #pragma once
@@ -17,6 +18,7 @@
 #include "bpf/attachment.h"
 #include "bpf/layout.h"
 #include "bpf/map.h"
+#include "bpf/object.h"
 #include "bpf/prefix.h"
 #include "controlplane/result.h"
 #include "controlplane/unique_fd.h"
@@ -44,14 +46,15 @@ class Redirect {
     replaced,  // another version was there: changed in one step; counters start at 0
   };
 
-  // What is attached, or nothing. Another program there is an error.
+  // What is attached in XDP, or nothing. Another program there is an error.
   static Result<std::optional<Redirect>> find(const std::string& interface);
 
   // Wherever it is attached on this host, in order of interface index. Other programs are no error.
   static Result<std::vector<Redirect>> find_all();
 
-  // Makes the program of `object_path` run on the interface with these lists. There is no moment
-  // in which a packet that old and new lists both take is refused.
+  // Makes the programs of `object_path` run on the interface with these lists. There is no moment
+  // in which a packet that old and new lists both take is refused, nor one in which a packet that
+  // is to be sent on is lost.
   static Result<Redirect> attach(const std::string& interface, const std::string& object_path,
                                  std::span<const Prefix> allowed, std::span<const Address> local);
 
@@ -62,7 +65,8 @@ class Redirect {
   Result<std::set<Address>> local() const;
 
   Result<RedirectCounters> counters() const;
-  Result<bool> attached() const;  // false if it was taken off or replaced since
+  Result<bool> attached() const;  // false if either half was taken off or replaced since
+  Result<bool> sends_on() const;  // whether the half in tc is there: else no second chances
   Result<void> detach();          // no error if it is gone already
 
   const std::string& interface() const { return interface_.name; }
@@ -73,6 +77,8 @@ class Redirect {
 
  private:
   static Result<Redirect> of(const Interface& interface, Attachment attachment);
+  Result<void> share_secret(const BpfObject& object, const std::optional<Attachment>& old);
+  Result<void> attach_onward(const BpfObject& object);
   Result<void> set_lists(std::span<const Prefix> allowed, std::span<const Address> local);
 
   Interface interface_;
@@ -80,6 +86,7 @@ class Redirect {
   UniqueFd allowed_;
   UniqueFd local_;
   UniqueFd counters_;
+  UniqueFd secret_;
   How how_ = How::found;
   std::string why_generic_;
 };

@@ -31,6 +31,7 @@ struct State {
   std::set<Prefix> allowed;
   std::set<Address> local;
   RedirectCounters counters{};
+  bool sends_on = false;
 };
 
 Result<State> state_of(const Redirect& redirect) {
@@ -40,7 +41,9 @@ Result<State> state_of(const Redirect& redirect) {
   if (!local) return tl::unexpected(local.error());
   Result<RedirectCounters> counters = redirect.counters();
   if (!counters) return tl::unexpected(counters.error());
-  return State{std::move(*allowed), std::move(*local), *counters};
+  Result<bool> sends_on = redirect.sends_on();
+  if (!sends_on) return tl::unexpected(sends_on.error());
+  return State{std::move(*allowed), std::move(*local), *counters, *sends_on};
 }
 
 template <typename Members>
@@ -61,9 +64,13 @@ Json as_json(const Redirect& redirect, const State& state) {
   Json counters = Json::object();
   for (size_t i = 0; i < state.counters.size(); ++i)
     counters[std::string(kRedirectCounters[i].name)] = state.counters[i];
-  return {{"interface", redirect.interface()},   {"mode", xdp_mode_name(redirect.mode())},
-          {"program_id", redirect.program_id()}, {"allowed", texts(state.allowed)},
-          {"local", texts(state.local)},         {"counters", counters}};
+  return {{"interface", redirect.interface()},
+          {"mode", xdp_mode_name(redirect.mode())},
+          {"program_id", redirect.program_id()},
+          {"allowed", texts(state.allowed)},
+          {"local", texts(state.local)},
+          {"sends_on", state.sends_on},
+          {"counters", counters}};
 }
 
 void print(const Context& context, const Redirect& redirect, const State& state) {
@@ -72,6 +79,10 @@ void print(const Context& context, const Redirect& redirect, const State& state)
               << " mode, program id " << redirect.program_id() << '\n'
               << "  takes tunnel packets from  " << joined(state.allowed) << '\n'
               << "  to                         " << joined(state.local) << '\n';
+  if (!state.sends_on)
+    context.out
+        << "  gives no second chance: its tc half was taken off (guideway agent run puts it "
+           "back)\n";
   Table table({{"PACKETS"}, {"COUNT", true}, {"MEANING"}});
   for (size_t i = 0; i < state.counters.size(); ++i)
     table.add({std::string(kRedirectCounters[i].name), std::to_string(state.counters[i]),

@@ -123,6 +123,7 @@ TEST_F(AgentTest, OnceAttachesAndLeavesItAttached) {
   EXPECT_EQ(one["mode"], "native");
   EXPECT_EQ(one["allowed"], nlohmann::json({"10.0.0.0/24", "fd00::/64"}));
   EXPECT_EQ(one["local"], nlohmann::json({"10.0.0.21"}));
+  EXPECT_EQ(one["sends_on"], true);
   EXPECT_EQ(one["counters"]["delivered"], 0);
   EXPECT_EQ(one["counters"].size(), size_t{GW_REDIRECT_COUNTERS_END});
 
@@ -148,6 +149,10 @@ TEST_F(AgentTest, StatusForPeople) {
   EXPECT_NE(out.find("gw0: redirect is attached, native mode"), std::string::npos) << out;
   EXPECT_NE(out.find("10.0.0.0/24, fd00::/64"), std::string::npos) << out;
   EXPECT_NE(out.find("refused_source"), std::string::npos) << out;
+  EXPECT_EQ(out.find("no second chance"), std::string::npos) << out;
+  shell("tc qdisc del dev gw0 clsact");
+  out = shown(agent_status, gw0_).out;
+  EXPECT_NE(out.find("no second chance"), std::string::npos) << out;
 }
 
 TEST_F(AgentTest, WrongOptionsAndInterfaces) {
@@ -191,6 +196,10 @@ TEST_F(AgentTest, FollowsAddressesAndLeavesTheProgramAttached) {
   shell("ip link set dev gw0 xdpdrv off");
   ASSERT_TRUE(agent.says("was taken off; attaching it again"));
   ASSERT_TRUE(agent.says("gw0: redirect attached"));
+  // Or only its half in tc.
+  shell("tc qdisc del dev gw0 clsact && ip addr del 10.0.0.77/24 dev gw0");
+  ASSERT_TRUE(agent.says("was taken off; attaching it again"));
+  ASSERT_TRUE(agent.says("gw0: redirect was attached already; adopted"));
 
   int status = agent.stop(SIGTERM);
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == kOk) << status;

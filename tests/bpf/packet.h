@@ -45,6 +45,7 @@ struct Header {
   Address destination{};
   uint8_t protocol = IPPROTO_TCP;
   uint8_t ecn = 0;
+  uint8_t ttl = 64;             // or hop limit
   unsigned option_words = 0;    // IPv4: 4 bytes of no-operation options each
   uint16_t fragment = 0;        // IPv4: flags and offset
   int version = -1;             // -1: the right one
@@ -65,7 +66,7 @@ inline Bytes ipv4(const Header& header, const Bytes& payload) {
   size_t length = header.length < 0 ? bytes + payload.size() : static_cast<size_t>(header.length);
   put16(ip, 2, static_cast<uint16_t>(length));
   put16(ip, 6, header.fragment);
-  ip[8] = 64;
+  ip[8] = header.ttl;
   ip[9] = header.protocol;
   std::memcpy(&ip[12], header.source.v4(), 4);
   std::memcpy(&ip[16], header.destination.v4(), 4);
@@ -82,7 +83,7 @@ inline Bytes ipv6(const Header& header, const Bytes& payload) {
   size_t length = header.length < 0 ? payload.size() : static_cast<size_t>(header.length);
   put16(ip, 4, static_cast<uint16_t>(length));
   ip[6] = header.protocol;
-  ip[7] = 64;
+  ip[7] = header.ttl;
   std::memcpy(&ip[8], header.source.v6(), 16);
   std::memcpy(&ip[24], header.destination.v6(), 16);
   return ip + payload;

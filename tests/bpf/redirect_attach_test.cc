@@ -2,7 +2,6 @@
 // Redirect on interfaces: attaching, adopting, replacing, and tunnel packets that reach a socket.
 //
 //   socket on the VIP (lo) <- stack <- redirect on gw0 or on the bridge gwbr <- gw0 <= gw1 <- test
-#include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <linux/if_link.h>
 #include <linux/if_packet.h>
@@ -14,8 +13,11 @@
 #include <thread>
 
 #include "bpf/redirect.h"
+#include "bpf/tc_attachment.h"
+#include "tests/bpf/gue_packet.h"
 #include "tests/bpf/private_network.h"
 #include "tests/bpf/program_run.h"
+#include "tests/bpf/sockets.h"
 
 namespace guideway {
 namespace {
@@ -137,6 +139,77 @@ TEST_F(RedirectAttach, RefusesAForeignProgram) {
   EXPECT_TRUE(Redirect::find_all()->empty());
 }
 
+// One that lets everything pass.
+UniqueFd tc_program(const char* name) {
+  const bpf_insn pass[] = {
+      {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0},
+      {.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0}};
+  UniqueFd fd(bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, name, "GPL", pass, 2, nullptr));
+  EXPECT_TRUE(fd);
+  return fd;
+}
+
+bool in_tc() {
+  Interface gw0 = Interface::find("gw0").value();
+  return tc_attachment_of(gw0, GW_ONWARD_PROGRAM).value().has_value();
+}
+
+// Both halves come and go together; what the administrator has in tc stays.
+TEST_F(RedirectAttach, BothHalvesAreAttachedAndDetached) {
+  EXPECT_FALSE(in_tc());
+  Result<Redirect> made = attach("gw0", allowed_);
+  ASSERT_TRUE(made) << made.error().text();
+  EXPECT_TRUE(in_tc());
+  EXPECT_TRUE(made->sends_on().value());
+  UniqueFd other = tc_program("other");
+  bpf_tc_hook hook{};
+  hook.sz = sizeof hook;
+  hook.ifindex = static_cast<int>(if_nametoindex("gw0"));
+  hook.attach_point = BPF_TC_INGRESS;
+  bpf_tc_opts options{};
+  options.sz = sizeof options;
+  options.prog_fd = other.get();
+  ASSERT_EQ(bpf_tc_attach(&hook, &options), 0);
+  EXPECT_TRUE(made->detach());
+  EXPECT_FALSE(in_tc());
+  shell("tc filter show dev gw0 ingress | grep -qw other");
+}
+
+TEST_F(RedirectAttach, ALostTcHalfIsPutBack) {
+  Result<Redirect> made = attach("gw0", allowed_);
+  ASSERT_TRUE(made);
+  shell("tc qdisc del dev gw0 clsact");
+  EXPECT_FALSE(made->attached().value());
+  EXPECT_FALSE(Redirect::find("gw0").value()->sends_on().value());
+  Result<Redirect> again = attach("gw0", allowed_);
+  ASSERT_TRUE(again) << again.error().text();
+  EXPECT_EQ(again->how(), Redirect::How::adopted);
+  EXPECT_TRUE(again->attached().value());
+}
+
+// The XDP half was taken off and put back: the tc half that stayed must know the new one's secret.
+TEST_F(RedirectAttach, HalvesThatDoNotKnowEachOtherAreMatched) {
+  ASSERT_TRUE(attach("gw0", allowed_));
+  shell("ip link set dev gw0 xdpdrv off");
+  Result<Redirect> again = attach("gw0", allowed_);
+  ASSERT_TRUE(again) << again.error().text();
+  EXPECT_EQ(again->how(), Redirect::How::attached);
+  EXPECT_TRUE(again->sends_on().value());
+}
+
+TEST_F(RedirectAttach, AForeignTcProgramInOurPlace) {
+  UniqueFd foreign = tc_program("foreign");
+  Interface gw0 = Interface::find("gw0").value();
+  ASSERT_TRUE(tc_attach(gw0, foreign.get()));
+  Error error = attach("gw0", allowed_).error();
+  EXPECT_EQ(error.text(),
+            "gw0: has the tc program 'foreign' where 'guideway_onward' would be (stop its owner, "
+            "or: tc filter del dev gw0 ingress protocol all pref 1 handle 0x6777 bpf)");
+  EXPECT_FALSE(Redirect::find("gw0").value());
+  shell("tc filter del dev gw0 ingress protocol all pref 1 handle 0x6777 bpf");
+  EXPECT_TRUE(attach("gw0", allowed_));
+}
+
 TEST_F(RedirectAttach, SaysWhichFileIsMissingOrBroken) {
   EXPECT_EQ(Redirect::attach("gw0", "/nowhere/redirect.bpf.o", allowed_, local()).error().field,
             "/nowhere/redirect.bpf.o");
@@ -228,43 +301,10 @@ INSTANTIATE_TEST_SUITE_P(Crossings, RedirectDelivery, testing::ValuesIn(kDeliver
 
 constexpr uint16_t kPort = 5300;
 
-// With the checksum that IPv6 asks for (RFC 8200 section 8.1), computed plainly.
-Bytes udp(const Address& source, const Address& destination, const Bytes& payload) {
-  Bytes datagram(8);
-  put16(datagram, 0, 40000);
-  put16(datagram, 2, kPort);
-  put16(datagram, 4, static_cast<uint16_t>(8 + payload.size()));
-  datagram = datagram + payload;
-  Bytes pseudo = Bytes(source.bytes.begin(), source.bytes.end()) +
-                 Bytes(destination.bytes.begin(), destination.bytes.end());
-  // Mapped addresses: the ffff of both add up to nothing, so this is IPv4's pseudo header too.
-  Bytes rest(4);
-  put16(rest, 0, static_cast<uint16_t>(datagram.size()));
-  put16(rest, 2, IPPROTO_UDP);
-  Bytes all = pseudo + rest + datagram;
-  put16(datagram, 6, internet_checksum(all.data(), all.size()));
-  return datagram;
-}
-
 UniqueFd udp_socket_on(const Address& local) {
   UniqueFd fd(socket(local.is_v4() ? AF_INET : AF_INET6, SOCK_DGRAM, 0));
-  int bound = -1;
-  if (local.is_v4()) {
-    sockaddr_in name{};
-    name.sin_family = AF_INET;
-    name.sin_port = htons(kPort);
-    std::memcpy(&name.sin_addr, local.v4(), 4);
-    bound = bind(fd.get(), reinterpret_cast<sockaddr*>(&name), sizeof name);
-  } else {
-    sockaddr_in6 name{};
-    name.sin6_family = AF_INET6;
-    name.sin6_port = htons(kPort);
-    std::memcpy(&name.sin6_addr, local.v6(), 16);
-    bound = bind(fd.get(), reinterpret_cast<sockaddr*>(&name), sizeof name);
-  }
-  EXPECT_EQ(bound, 0) << std::strerror(errno);
-  timeval patience{.tv_sec = 5, .tv_usec = 0};
-  setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  EXPECT_TRUE(bind_to(fd, local, kPort));
+  be_patient(fd);
   return fd;
 }
 
@@ -307,8 +347,7 @@ TEST_P(RedirectDelivery, TheInnerPacketReachesTheSocketOnTheVip) {
   UniqueFd listener = udp_socket_on(vip);
 
   Bytes question = {'h', 'e', 'l', 'l', 'o'};
-  Bytes inner = ip({.source = client, .destination = vip, .protocol = IPPROTO_UDP},
-                   udp(client, vip, question));
+  Bytes inner = udp_packet(client, vip, {.source = 40000, .destination = kPort}, question);
   Header outer{.source = address(with.node),
                .destination = address(with.backend),
                .protocol = tunnel_protocol(vip)};
