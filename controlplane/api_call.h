@@ -55,6 +55,7 @@ class ApiCall {
   HttpReply one_service(const ServiceKey& key);
   HttpReply whole_intent();
   HttpReply explain();
+  HttpReply node();
 
   std::optional<HttpReply> read_query(std::initializer_list<std::string_view> known);
   std::string query(const std::string& name) const;

@@ -37,6 +37,11 @@ class Control {
   virtual std::future<void> adopted(uint64_t revision) = 0;
 
   virtual Status status() const = 0;
+
+  // Takes this node out of service, or back; durable when it returns. See announcer.h.
+  virtual Result<void> set_drained(bool drained) = 0;
+  virtual NodeModeStatus node_mode() const = 0;
+
   virtual Result<Explanation> explain_flow(const Endpoint& client,
                                            const ServiceKey& service) const = 0;
 };

@@ -36,6 +36,10 @@ class Daemon : public Control {
   Adoption adoption() const override { return delivery_->adoption(); }
   std::future<void> adopted(uint64_t revision) override { return delivery_->adopted(revision); }
   Status status() const override;
+  Result<void> set_drained(bool drained) override {
+    return delivery_->announcer().set_drained(drained);
+  }
+  NodeModeStatus node_mode() const override { return delivery_->announcer().mode(); }
   Result<Explanation> explain_flow(const Endpoint& client,
                                    const ServiceKey& service) const override;
 

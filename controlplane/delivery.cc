@@ -7,6 +7,9 @@
 #include <set>
 #include <utility>
 
+#include "controlplane/announce_services.h"
+#include "dataplane/verdict.h"
+
 namespace guideway {
 namespace {
 
@@ -75,6 +78,9 @@ Result<void> Delivery::open() {
   auto routes = Routes::create(loop_, table);
   if (!routes) return tl::unexpected(routes.error());
   routes_ = std::move(*routes);
+  auto announcer = Announcer::create(loop_, config_);
+  if (!announcer) return tl::unexpected(announcer.error());
+  announcer_ = std::move(*announcer);
   // Totals of a dataplane that is away; its successor sends them by itself.
   if (auto counters = Counters::open(config_.counters_path())) {
     counters_ = std::move(*counters);
@@ -183,6 +189,13 @@ void Delivery::want_next_hops_and_routes() {
   bool is_empty = intent_->revision == 0 && !publisher_->connected();
   if (!changed_ && (unsure || is_empty || !hold_problem_.empty())) return;
   if (auto set = routes_->set(vips); !set) spdlog::warn("routes: {}", set.error().text());
+  tell_announcer();
+}
+
+void Delivery::tell_announcer() {
+  announcer_->set_services(announce_services(
+      *intent_,
+      [this](const Address& address) -> const NextHopState& { return next_hops_->get(address); }));
 }
 
 void Delivery::publish() {
@@ -251,6 +264,7 @@ Result<void> Delivery::build_and_send(uint64_t generation) {
     return {};
   }
   in_flight_ = generation;
+  announcer_->on_published(generation, vips_of(*applied_));
   first_ = false;
   sent_at_ = EventLoop::Clock::now();
   spdlog::info(
@@ -278,6 +292,7 @@ void Delivery::on_next_hops(const std::vector<Address>& changed) {
     spdlog::info("next hop of {} more backends changed", changed.size() - kNextHopLinesMax);
   }
   if (!changed.empty()) dirty_ = true;
+  if (!changed.empty() && announcer_->started()) tell_announcer();
   advance();
 }
 
@@ -293,6 +308,7 @@ void Delivery::on_connected(const DataplaneInfo& info, UniqueFd fd) {
     spdlog::error("{}", counters.error().text());
   }
   heartbeats_ = {};
+  announcer_->on_connected(info.generation);
   in_flight_ = 0;
   adoption_ = {};
   first_ = true;
@@ -323,6 +339,7 @@ void Delivery::on_ack(uint64_t generation, uint64_t revision, bool adopted,
     spdlog::info("adopted generation={} revision={} after_ms={:.1f}", generation, revision,
                  since_ms(sent_at_));
     adoption_ = {generation, revision};
+    announcer_->on_adopted(generation);
     refused_.reset();
     refused_wait_ = {};
     if (counters_ != nullptr && book_.adopted(generation, *counters_)) dirty_ = true;
@@ -354,6 +371,7 @@ void Delivery::on_refused(uint64_t generation, uint64_t revision, const std::str
 void Delivery::on_disconnected(const std::string& why) {
   spdlog::warn("dataplane disconnected: {}", why);
   in_flight_ = 0;
+  announcer_->on_disconnected();
   adoption_ = {};
   dirty_ = true;
   loop_.cancel(std::exchange(refused_retry_, 0));
@@ -376,12 +394,15 @@ void Delivery::look_at_heartbeats() {
                 now_alive ? "alive" : "not alive: its heartbeat stands still");
   }
   alive_ = now_alive;
+  uint64_t forwarded =
+      counters_ == nullptr ? 0 : counters_->verdicts()[static_cast<size_t>(Verdict::forwarded)];
+  announcer_->look(now_alive, forwarded);
 }
 
 std::string Delivery::problem() const {
   for (const std::string& one :
        {publisher_->problem(), hold_problem_, build_problem_, publish_problem_, book_problem_,
-        next_hops_->problem(), routes_->problem()}) {
+        next_hops_->problem(), routes_->problem(), announcer_->problem()}) {
     if (!one.empty()) return one;
   }
   return "";
@@ -427,6 +448,8 @@ void Delivery::describe(Status& status) const {
         return book_.backend(pool, address, *counters_).value_or(Traffic{});
       }};
   make_pools_and_services(source, status);
+  status.vips = announcer_->vips();
+  status.node.mode = announcer_->mode();
 }
 
 Result<Explanation> Delivery::explain_flow(const Endpoint& client,

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "controlplane/announcer.h"
 #include "controlplane/control.h"
 #include "controlplane/counter_book.h"
 #include "controlplane/counters.h"
@@ -42,6 +43,7 @@ class Delivery {
   // routes changed for it, until a change comes: the state directory was lost, or is a wrong one.
   void set_intent(std::shared_ptr<const Intent> intent);
 
+  Announcer& announcer() { return *announcer_; }
   Adoption adoption() const { return adoption_; }
   // Ready once that revision is adopted, or is known not to be soon: refused, no dataplane, late.
   std::future<void> adopted(uint64_t revision);
@@ -71,6 +73,7 @@ class Delivery {
   void answer_waiters(Answered answered);
   Result<void> build_and_send(uint64_t generation);
   void want_next_hops_and_routes();
+  void tell_announcer();
   void on_next_hops(const std::vector<Address>& changed);
   void on_connected(const DataplaneInfo& info, UniqueFd counters);
   void on_ack(uint64_t generation, uint64_t revision, bool adopted, const std::string& reason);
@@ -86,6 +89,7 @@ class Delivery {
   std::unique_ptr<Counters> counters_;  // null: no dataplane ever wrote any
   std::unique_ptr<NextHops> next_hops_;
   std::unique_ptr<Routes> routes_;
+  std::unique_ptr<Announcer> announcer_;
   std::unique_ptr<Publisher> publisher_;
 
   std::shared_ptr<const Intent> intent_;   // the newest

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "controlplane/announcer.h"
 #include "controlplane/counters.h"
 #include "controlplane/image.h"
 #include "controlplane/intent.h"
@@ -77,6 +78,7 @@ struct NodeStatus {
   std::vector<PortStatus> ports;
   std::optional<RefusedImage> refused;
   std::string problem;  // a sentence; empty: none
+  NodeModeStatus mode;
   uint64_t received = 0;
   std::array<uint64_t, GW_VERDICTS_MAX> verdicts{};
 };
@@ -85,6 +87,7 @@ struct Status {
   NodeStatus node;
   std::vector<ServiceStatus> services;
   std::vector<PoolStatus> pools;
+  std::vector<VipStatus> vips;
 };
 
 // What the parts of a status are made from.
@@ -108,6 +111,9 @@ std::pair<BackendState, std::string> judge_backend(const Pool& pool, const Addre
 PortStatus port_status(const std::string& interface);
 
 std::string write_status(const Status& status);
+// {"mode":...,"state":...,"quiet":...}: what is wanted, how far it is, whether traffic comes.
+std::string write_node_mode(const NodeModeStatus& mode);
+std::string write_vips(const std::vector<VipStatus>& vips);  // an array
 std::string write_pools(const std::vector<PoolStatus>& pools);
 std::string write_pool(const PoolStatus& pool);
 std::string write_services(const std::vector<ServiceStatus>& services);

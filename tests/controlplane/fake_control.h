@@ -71,6 +71,14 @@ class FakeControl : public Control {
     return out;
   }
 
+  Result<void> set_drained(bool drained) override {
+    if (store_fails) return fail("/state/node.json", "cannot be written: No space left on device");
+    mode.mode = drained ? NodeMode::draining : NodeMode::normal;
+    return {};
+  }
+  NodeModeStatus node_mode() const override { return mode; }
+  NodeModeStatus mode;
+
   Result<Explanation> explain_flow(const Endpoint& client,
                                    const ServiceKey& service) const override {
     TableMap tables = build_tables(*intent_, {}).value();
