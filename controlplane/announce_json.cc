@@ -5,11 +5,11 @@
 
 namespace guideway {
 
-std::string write_node_mode(const NodeModeStatus& mode) {
+std::string write_node_mode_fields(const NodeModeStatus& mode) {
   const char* wanted =
       node_mode_name(mode.mode == NodeMode::normal ? NodeMode::normal : NodeMode::drained);
-  return std::string("{\"mode\":\"") + wanted + "\",\"state\":\"" + node_mode_name(mode.mode) +
-         "\",\"quiet\":" + (mode.quiet ? "true" : "false") + "}";
+  return std::string("\"mode\":\"") + wanted + "\",\"state\":\"" + node_mode_name(mode.mode) +
+         "\",\"quiet\":" + (mode.quiet ? "true" : "false");
 }
 
 std::string write_vips(const std::vector<VipStatus>& vips) {

@@ -8,6 +8,10 @@
 namespace guideway {
 namespace {
 
+std::string write(const NodeModeStatus& mode) {
+  return "{" + write_node_mode_fields(mode) + "}";
+}
+
 constexpr const char* kModes = "must be normal or drained";
 
 // Whether to drain.
@@ -30,7 +34,7 @@ HttpReply ApiCall::node() {
   if (auto refused = read_query({})) return *refused;
   if (is_get()) {
     auto mode = loop_.call([&] { return control_.node_mode(); });
-    return mode ? HttpReply{200, write_node_mode(*mode)} : ending();
+    return mode ? HttpReply{200, write(*mode)} : ending();
   }
   if (!wants("PUT")) {
     return refusal(405, Error{"", request_.method + " is not possible here", "GET or PUT"});
@@ -47,7 +51,7 @@ HttpReply ApiCall::node() {
   });
   if (!outcome) return ending();
   if (!outcome->done) return refusal(500, outcome->done.error());
-  return {200, write_node_mode(outcome->mode)};
+  return {200, write(outcome->mode)};
 }
 
 }  // namespace guideway

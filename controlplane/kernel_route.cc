@@ -33,13 +33,13 @@ TableRoute table_route(const nlmsghdr* message) {
   return route;
 }
 
-uint8_t family_of(const Address& address) {
+uint8_t route_family(const Address& address) {
   return address.is_v4() ? AF_INET : AF_INET6;
 }
 
 NetlinkRequest add_blackhole(const Address& vip, unsigned table, uint32_t metric) {
   NetlinkRequest request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK);
-  const uint8_t family = family_of(vip);
+  const uint8_t family = route_family(vip);
   auto* header = request.header<rtmsg>();
   header->rtm_family = family;
   header->rtm_dst_len = host_bits(family);

@@ -32,7 +32,7 @@ struct TableRoute {
 // `message` is of RTM_NEWROUTE or RTM_DELROUTE and holds at least an rtmsg.
 TableRoute table_route(const nlmsghdr* message);
 
-uint8_t family_of(const Address& address);  // AF_INET or AF_INET6
+uint8_t route_family(const Address& address);  // AF_INET or AF_INET6
 
 // With acknowledgement, and refused (EEXIST) if there is any route of this destination and metric.
 // Metric 0: the kernel's default.

@@ -157,7 +157,7 @@ Result<void> Routes::reconcile() {
 
 bool Routes::has_vips(uint8_t family) const {
   return std::any_of(vips_.begin(), vips_.end(),
-                     [&](const Address& vip) { return family_of(vip) == family; });
+                     [&](const Address& vip) { return route_family(vip) == family; });
 }
 
 // Not, for instance, IPv6 after a boot with ipv6.disable=1.
@@ -201,7 +201,7 @@ Result<void> Routes::reconcile_routes(uint8_t family) {
   NetlinkRequest dump = dump_our_routes(family, config_.table);
   std::set<Address> missing;
   for (const Address& vip : vips_) {
-    if (family_of(vip) == family) missing.insert(vip);
+    if (route_family(vip) == family) missing.insert(vip);
   }
   std::vector<NetlinkRequest> changes;
   std::vector<Address> changed;

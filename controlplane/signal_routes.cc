@@ -134,7 +134,7 @@ Result<void> SignalRoutes::reconcile(uint8_t family) {
   if (!routes) return tl::unexpected(routes.error());
   Metrics missing;
   for (const auto& [vip, metric] : wanted_) {
-    if (family_of(vip) == family) missing.emplace(vip, metric);
+    if (route_family(vip) == family) missing.emplace(vip, metric);
   }
   std::vector<TableRoute> surplus;
   for (const TableRoute& route : *routes) {

@@ -111,8 +111,9 @@ std::pair<BackendState, std::string> judge_backend(const Pool& pool, const Addre
 PortStatus port_status(const std::string& interface);
 
 std::string write_status(const Status& status);
-// {"mode":...,"state":...,"quiet":...}: what is wanted, how far it is, whether traffic comes.
-std::string write_node_mode(const NodeModeStatus& mode);
+// What is wanted, how far it is, whether traffic comes: mode, state and quiet, as members of an
+// object without its braces.
+std::string write_node_mode_fields(const NodeModeStatus& mode);
 std::string write_vips(const std::vector<VipStatus>& vips);  // an array
 std::string write_pools(const std::vector<PoolStatus>& pools);
 std::string write_pool(const PoolStatus& pool);

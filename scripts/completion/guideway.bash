@@ -37,6 +37,7 @@ _guideway_options() {
     "backend add") options+=" --weight --no-wait" ;;
     "service remove" | "pool remove" | "backend remove" | "backend weight") options+=" --no-wait" ;;
     apply) options+=" --dry-run --no-wait" ;;
+    "node drain" | "node enable") options+=" --wait --timeout" ;;
     doctor) options+=" --config" ;;
     "agent run") options+=" --interface --allow --once --bpf-dir" ;;
     "agent status" | "agent detach") options+=" --interface" ;;
@@ -47,10 +48,11 @@ _guideway_options() {
 # The word after ${#arguments[@]} positional ones.
 _guideway_argument() {
   case "$command:${#arguments[@]}" in
-    :0) _guideway_offer "status apply explain doctor service pool backend agent" ;;
+    :0) _guideway_offer "status apply explain doctor service pool backend node agent" ;;
     service:0) _guideway_offer "add remove list" ;;
     pool:0) _guideway_offer "add remove list show" ;;
     backend:0) _guideway_offer "add remove weight list" ;;
+    node:0) _guideway_offer "drain enable" ;;
     agent:0) _guideway_offer "run status detach" ;;
     apply:0) _guideway_files ;;
     "service remove:0" | "service add:0" | explain:1)
@@ -76,7 +78,7 @@ _guideway() {
   for word in "${words[@]:1}"; do
     case $previous in
       --socket) _guideway_socket=(--socket "$word") previous="" && continue ;;
-      --pool | --forwarding | --table-slots | --weight | --config | --interface | --allow | --bpf-dir)
+      --pool | --forwarding | --table-slots | --weight | --timeout | --config | --interface | --allow | --bpf-dir)
         previous="" && continue ;;
     esac
     previous=$word
@@ -85,7 +87,7 @@ _guideway() {
       *)
         case $command in
           "") command=$word ;;
-          service | pool | backend | agent) command+=" $word" ;;
+          service | pool | backend | node | agent) command+=" $word" ;;
           *) arguments+=("$word") ;;
         esac
         ;;
@@ -99,7 +101,7 @@ _guideway() {
     --allow) ;;
     --pool) _guideway_offer "$(_guideway_values name pool list)" ;;
     --forwarding) _guideway_offer "l2 ipip" ;;
-    --table-slots | --weight) ;;
+    --table-slots | --weight | --timeout) ;;
     *) if [[ $current == -* ]]; then _guideway_options; else _guideway_argument; fi ;;
   esac
 

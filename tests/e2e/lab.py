@@ -112,12 +112,15 @@ def service_path(name):
 
 
 class Lab:
-    def __init__(self, name, port="interface", nodes=1, backends=3, start=True):
+    def __init__(self, name, port="interface", nodes=1, backends=3, start=True, router="static",
+                 node_bgp=None):
         self.name = name
         self.port = port
         self.node_count = nodes
         self.backend_count = backends
         self.start_nodes = start
+        self.router = router
+        self.node_bgp = node_bgp or router
         self.state = pathlib.Path("/run/guideway-lab") / name
 
     # ------------------------------------------------------------ life
@@ -130,7 +133,9 @@ class Lab:
 
     def up(self):
         options = ["--port", self.port, "--nodes", str(self.node_count),
-                   "--backends", str(self.backend_count)]
+                   "--backends", str(self.backend_count), "--router", self.router]
+        if self.router != "static":
+            options += ["--node-bgp", self.node_bgp]
         self.script("up", *options, *([] if self.start_nodes else ["--no-start"]))
         return self
 
