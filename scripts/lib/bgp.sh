@@ -96,14 +96,31 @@ sessions() {
   esac
 }
 
-sessions_are_up() { (($(sessions router | wc -l) == 2 * nodes)); }
+# The addresses of the other ends of a role's BFD sessions that are up.
+bfd_sessions() { # ROLE
+  case $(bgp_kind "$1") in
+    bird)
+      birdc -s "$state/$1/bgp/bird.ctl" show bfd sessions 2>/dev/null |
+        awk '$3 == "Up" { sub(/%.*/, "", $1); print $1 }'
+      ;;
+    frr)
+      vtysh --vty_socket "$state/$1/bgp" -c 'show bfd peers json' 2>/dev/null |
+        jq -r '.[] | select(.status == "up") | .peer'
+      ;;
+  esac
+}
+
+sessions_are_up() {
+  (($(sessions router | wc -l) == 2 * nodes && $(bfd_sessions router | wc -l) == 2 * nodes))
+}
 
 bgp_picture() {
   local role
-  echo "   BGP, AS 65000 (router) with AS 65001 (nodes), BFD 100 ms x 3; sessions that are up:"
+  echo "   BGP, AS 65000 (router) with AS 65001 (nodes); sessions that are up:"
   for role in router $(node_roles); do
     printf '     %-7s %-5s %s\n' "$role" "$(bgp_kind "$role")" "$(sessions "$role" | sort -V | xargs)"
   done
+  printf '   BFD, 100 ms x 3; up:\n     router        %s\n' "$(bfd_sessions router | sort -V | xargs)"
   echo "   the router's routes to VIPs:"
   { ip -n "$(ns router)" route show root "$vip4_net"; ip -n "$(ns router)" -6 route show root "$vip6_net"; } |
     awk '!/^[ \t]/ { if (line) print line; line = "     " $1 }

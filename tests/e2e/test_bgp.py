@@ -12,7 +12,7 @@ import time
 import pytest
 
 from lab import BUILD, SCRIPT, eventually
-from traffic import TUNNEL_VIP, VIP, ask_dns, base_intent, service
+from traffic import TUNNEL_VIP, VIP, Wrk, ask_dns, base_intent, service
 
 NODES = ("n1", "n2", "n3")
 ALL = set(NODES)
@@ -21,6 +21,8 @@ both_families = pytest.mark.parametrize("family", [4, 6])
 RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE = 0x40, 0x400
 VIP_PREFIXES = (socket.inet_pton(socket.AF_INET, "203.0.113.0")[:3],
                 socket.inet_pton(socket.AF_INET6, "2001:db8:203::")[:8])
+
+FLOW_SEED = "0123456789abcdef"  # the same everywhere, so that all nodes know a flow's backend
 
 DEAD_WITHIN_S = 1.0
 BFD_S = 0.3
@@ -49,9 +51,11 @@ def lab(shared):
         shared.run("router", "ip", "link", "set", role, "up")
         eventually(lambda r=role: shared.try_status(r), 20, what=f"{role} answers")
         shared.api(role).must("PUT", "/v1/node", {"mode": "normal"})
-        shared.apply(base_intent(), role)
+        shared.apply({**base_intent(), "flow_seed": FLOW_SEED}, role)
     for family in (4, 6):
         learned(shared, VIP[family], ALL, 30)
+    # A BGP session is there before BFD watches over it: till then only the hold time would end it.
+    eventually(lambda: bfd_sessions(shared) == 2 * len(NODES), 20, what="BFD sessions up")
     return shared
 
 
@@ -101,6 +105,12 @@ def nothing_changes(lab):
         with contextlib.suppress(BlockingIOError):
             while message := news.recv(65536):
                 assert not any(prefix in message for prefix in VIP_PREFIXES), message
+
+
+def bfd_sessions(lab):
+    """How many of the router's are up."""
+    show = {"bird": "show bfd sessions", "frr": "show bfd peers brief"}[lab.router]
+    return lab.script("bgp", "router", *show.split()).lower().split().count("up")
 
 
 def signals(lab, role):
@@ -233,6 +243,54 @@ def test_control_plane_killed_and_started(lab):
     assert {role: signals(lab, role) for role in NODES} == before
 
 
+def drained(lab):
+    done = cli(lab, "n1", "node", "drain", "--wait")
+    assert done.returncode == 0, done.stderr
+    yield
+    done = cli(lab, "n1", "node", "enable", "--wait")
+    assert done.returncode == 0, done.stderr
+
+
+def killed(lab):
+    kill(lab, "dataplane", "n1")
+    yield
+    lab.start("dataplane", "n1")
+
+
+def unplugged(lab):
+    lab.run("router", "ip", "link", "set", "n1", "down")
+    yield
+    lab.run("router", "ip", "link", "set", "n1", "up")
+
+
+def without_control_planes(lab):
+    for role in NODES:
+        kill(lab, "controlplane", role)
+    time.sleep(2)
+    yield
+    for role in NODES:
+        lab.start("controlplane", role)
+
+
+@pytest.mark.parametrize("case", [drained, killed, unplugged, without_control_planes])
+def test_connections_survive(lab, case):
+    """Keep-alive connections under load, a node out and in again: none breaks. All nodes have the
+    same tables, so whichever node gets a flow sends it to its backend."""
+    left = ALL if case is without_control_planes else ALL - {"n1"}
+    with Wrk(lab, VIP[4], 60, connections=48) as load, Wrk(lab, VIP[6], 60, connections=16) as load6:
+        steps = case(lab)
+        next(steps)
+        for family in (4, 6):
+            learned(lab, VIP[family], left)
+        next(steps, None)
+        for family in (4, 6):
+            learned(lab, VIP[family], ALL, 30)
+        for one in (load, load6):
+            result = one.stop()
+            assert result.failed == 0, result.text
+            assert result.requests > 200, result.text
+
+
 def test_bgp_daemon_of_a_node_killed(lab):
     lab.kill("bgp", "n1")
     took = learned(lab, VIP[4], ALL - {"n1"})
@@ -344,6 +402,7 @@ def test_bad_node_requests(lab):
 def test_roll(lab):
     """The sequence of an upgrade, as scripts/lab plays it: one node at a time is out, no more."""
     seen = collections.Counter()
+    load = Wrk(lab, VIP[4], 90)
     before = {role: lab.pid("dataplane", role) for role in NODES}
     with subprocess.Popen([SCRIPT, "roll", "--name", lab.name], stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True) as roll:
@@ -351,7 +410,10 @@ def test_roll(lab):
             seen[frozenset(hops(lab, VIP[4]))] += 1
             time.sleep(0.02)
         text = roll.stdout.read()
+    with load:
+        result = load.stop()
     assert roll.returncode == 0, text
+    assert result.failed == 0, result.text
     assert all(len(nodes) >= 2 for nodes in seen), seen
     for family in (4, 6):
         learned(lab, VIP[family], ALL)
