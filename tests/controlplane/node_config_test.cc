@@ -175,7 +175,8 @@ const Bad kBad[] = {
     {"[routes]\nrule_priority = 32766\n",
      "n.toml:2: routes.rule_priority: must be 1 to 32765, got 32766"},
     {"[announce]\ntable = 2203\n",
-     "n.toml:2: announce.table: 2203 is routes.table, which holds the blackholes (254 (main) is what "
+     "n.toml:2: announce.table: 2203 is routes.table, which holds the blackholes (254 (main) is "
+     "what "
      "FRR reads; BIRD reads any other as well)"},
     {"[announce]\ntable = 255\n", "n.toml:2: announce.table: 255 is the kernel's own (local)"},
     {"[announce]\nmetric_reduced = 16777216\n",
