@@ -7,7 +7,7 @@
 namespace guideway {
 namespace {
 
-Decision worst(Decision a, Decision b) {
+Decision worst(const Decision& a, const Decision& b) {
   return b.announcement > a.announcement ? b : a;
 }
 
