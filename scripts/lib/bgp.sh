@@ -21,8 +21,10 @@ start_bgp() { # ROLE
   kind=$(bgp_kind "$1")
   [[ $kind != static ]] || die "this lab speaks no BGP; try: scripts/lab up --router bird"
   mkdir -p "$dir"
-  # BIRD and FRR read their configuration from where the operator may change it for one namespace.
-  [[ -f $dir/$kind.conf ]] || cp "$(bgp_example "$1" "$kind")" "$dir/$kind.conf"
+  # A copy, which may be changed for one namespace. Only BFD's time differs, if --bfd says so.
+  [[ -f $dir/$kind.conf ]] ||
+    sed -E "s/^( *(interval|(receive|transmit)-interval) )100\b/\1$bfd/" \
+      "$(bgp_example "$1" "$kind")" >"$dir/$kind.conf"
   "start_$kind" "$1" "$dir"
 }
 
@@ -120,7 +122,7 @@ bgp_picture() {
   for role in router $(node_roles); do
     printf '     %-7s %-5s %s\n' "$role" "$(bgp_kind "$role")" "$(sessions "$role" | sort -V | xargs)"
   done
-  printf '   BFD, 100 ms x 3; up:\n     router        %s\n' "$(bfd_sessions router | sort -V | xargs)"
+  printf '   BFD, %s ms x 3; up:\n     router        %s\n' "$bfd" "$(bfd_sessions router | sort -V | xargs)"
   echo "   the router's routes to VIPs:"
   { ip -n "$(ns router)" route show root "$vip4_net"; ip -n "$(ns router)" -6 route show root "$vip6_net"; } |
     awk '!/^[ \t]/ { if (line) print line; line = "     " $1 }
