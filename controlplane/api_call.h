@@ -61,6 +61,7 @@ class ApiCall {
   HttpReply whole_intent();
   HttpReply explain();
   HttpReply events();
+  HttpReply node();
 
   std::optional<HttpReply> read_query(std::initializer_list<std::string_view> known);
   std::string query(const std::string& name) const;

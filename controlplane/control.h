@@ -41,6 +41,11 @@ class Control {
   // What happened to backends and pools: the body of GET /v1/events. Those numbered `since` or
   // higher; if they are more than `limit`, the newest of them.
   virtual std::string events_json(uint64_t since, size_t limit) const = 0;
+
+  // Takes this node out of service, or back; durable when it returns. See announcer.h.
+  virtual Result<void> set_drained(bool drained) = 0;
+  virtual NodeModeStatus node_mode() const = 0;
+
   virtual Result<Explanation> explain_flow(const Endpoint& client,
                                            const ServiceKey& service) const = 0;
 };

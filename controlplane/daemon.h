@@ -41,6 +41,10 @@ class Daemon : public Control {
   std::string events_json(uint64_t since, size_t limit) const override {
     return delivery_->events().json(since, limit);
   }
+  Result<void> set_drained(bool drained) override {
+    return delivery_->announcer().set_drained(drained);
+  }
+  NodeModeStatus node_mode() const override { return delivery_->announcer().mode(); }
   Result<Explanation> explain_flow(const Endpoint& client,
                                    const ServiceKey& service) const override;
 

@@ -7,6 +7,9 @@
 #include <set>
 #include <utility>
 
+#include "controlplane/announce_services.h"
+#include "dataplane/verdict.h"
+
 namespace guideway {
 namespace {
 
@@ -73,9 +76,13 @@ Result<void> Delivery::open(const std::string& edge_object) {
   health_ = std::make_unique<Health>(
       loop_, config_, edge_object,
       [this](const Address& address) -> const NextHopState& { return next_hops_->get(address); },
-      [this] {
-        dirty_ = true;
-        advance();
+      [this](bool released) {
+        if (released) {
+          dirty_ = true;
+          advance();
+        }
+        // The dataplane comes first.
+        if (announce_ == 0) announce_ = loop_.after({}, [this] { tell_announcer(); });
       });
   Routes::Config table;
   table.table = config_.route_table;
@@ -83,6 +90,9 @@ Result<void> Delivery::open(const std::string& edge_object) {
   auto routes = Routes::create(loop_, table);
   if (!routes) return tl::unexpected(routes.error());
   routes_ = std::move(*routes);
+  auto announcer = Announcer::create(loop_, config_);
+  if (!announcer) return tl::unexpected(announcer.error());
+  announcer_ = std::move(*announcer);
   // Totals of a dataplane that is away; its successor sends them by itself.
   if (auto counters = Counters::open(config_.counters_path())) {
     counters_ = std::move(*counters);
@@ -193,6 +203,16 @@ void Delivery::want_next_hops_and_routes() {
   bool is_empty = intent_->revision == 0 && !publisher_->connected();
   if (!changed_ && (unsure || is_empty || !hold_problem_.empty())) return;
   if (auto set = routes_->set(vips); !set) spdlog::warn("routes: {}", set.error().text());
+  announces_ = true;
+  tell_announcer();
+}
+
+void Delivery::tell_announcer() {
+  loop_.cancel(std::exchange(announce_, 0));
+  // Before the first verdicts nothing is known that could be worth a change.
+  if (!announces_ || !health_->settled()) return;
+  announcer_->set_services(announce_services(
+      *intent_, [this](const std::string& pool) { return health_->pool(pool); }));
 }
 
 void Delivery::publish() {
@@ -264,6 +284,7 @@ Result<void> Delivery::build_and_send(uint64_t generation) {
     return {};
   }
   in_flight_ = generation;
+  announcer_->on_published(generation, vips_of(*applied_));
   first_ = false;
   health_->published(generation);
   sent_at_ = EventLoop::Clock::now();
@@ -311,6 +332,7 @@ void Delivery::on_connected(const DataplaneInfo& info, UniqueFd fd) {
   }
   health_->set_dataplane(++connections_);
   heartbeats_ = {};
+  announcer_->on_connected(info.generation);
   in_flight_ = 0;
   adoption_ = {};
   first_ = true;
@@ -343,6 +365,7 @@ void Delivery::on_ack(uint64_t generation, uint64_t revision, bool adopted,
                  since_ms(sent_at_));
     health_->adopted(generation);
     adoption_ = {generation, revision};
+    announcer_->on_adopted(generation);
     refused_.reset();
     refused_wait_ = {};
     if (counters_ != nullptr && book_.adopted(generation, *counters_)) dirty_ = true;
@@ -375,6 +398,7 @@ void Delivery::on_disconnected(const std::string& why) {
   spdlog::warn("dataplane disconnected: {}", why);
   health_->set_dataplane(0);
   in_flight_ = 0;
+  announcer_->on_disconnected();
   adoption_ = {};
   dirty_ = true;
   loop_.cancel(std::exchange(refused_retry_, 0));
@@ -397,12 +421,15 @@ void Delivery::look_at_heartbeats() {
                 now_alive ? "alive" : "not alive: its heartbeat stands still");
   }
   alive_ = now_alive;
+  uint64_t forwarded =
+      counters_ == nullptr ? 0 : counters_->verdicts()[static_cast<size_t>(Verdict::forwarded)];
+  announcer_->look(now_alive, forwarded);
 }
 
 std::string Delivery::problem() const {
   for (const std::string& one :
        {publisher_->problem(), hold_problem_, build_problem_, publish_problem_, book_problem_,
-        next_hops_->problem(), routes_->problem(), health_->problem()}) {
+        next_hops_->problem(), routes_->problem(), health_->problem(), announcer_->problem()}) {
     if (!one.empty()) return one;
   }
   return "";
@@ -452,6 +479,8 @@ void Delivery::describe(Status& status) const {
         return book_.backend(pool, address, *counters_).value_or(Traffic{});
       }};
   make_pools_and_services(source, status);
+  status.vips = announcer_->vips();
+  status.node.mode = announcer_->mode();
 }
 
 Result<Explanation> Delivery::explain_flow(const Endpoint& client,

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "controlplane/announcer.h"
 #include "controlplane/control.h"
 #include "controlplane/counter_book.h"
 #include "controlplane/counters.h"
@@ -45,6 +46,7 @@ class Delivery {
   // routes changed for it, until a change comes: the state directory was lost, or is a wrong one.
   void set_intent(std::shared_ptr<const Intent> intent);
 
+  Announcer& announcer() { return *announcer_; }
   Adoption adoption() const { return adoption_; }
   // Ready once that revision is adopted, or is known not to be soon: refused, no dataplane, late.
   std::future<void> adopted(uint64_t revision);
@@ -76,6 +78,7 @@ class Delivery {
   void answer_waiters(Answered answered);
   Result<void> build_and_send(uint64_t generation);
   void want_next_hops_and_routes();
+  void tell_announcer();
   void on_next_hops(const std::vector<Address>& changed);
   void on_connected(const DataplaneInfo& info, UniqueFd counters);
   void on_ack(uint64_t generation, uint64_t revision, bool adopted, const std::string& reason);
@@ -92,6 +95,7 @@ class Delivery {
   std::unique_ptr<NextHops> next_hops_;
   std::unique_ptr<Routes> routes_;
   std::unique_ptr<Health> health_;
+  std::unique_ptr<Announcer> announcer_;
   std::unique_ptr<Publisher> publisher_;
 
   std::shared_ptr<const Intent> intent_;   // the newest
@@ -117,6 +121,8 @@ class Delivery {
   EventLoop::Clock::time_point began_{};
   std::vector<Waiter> waiters_;
   EventLoop::TimerId retry_ = 0;
+  EventLoop::TimerId announce_ = 0;  // the announcer has not been told the newest yet
+  bool announces_ = false;           // the intent is the one to announce
   EventLoop::TimerId heartbeat_timer_ = 0;
   Heartbeats heartbeats_;
   bool alive_ = false;

@@ -72,12 +72,12 @@ bool is_any_probed(const Intent& intent) {
 }  // namespace
 
 Health::Health(EventLoop& loop, const NodeConfig& config, std::string edge_object,
-               NextHopOf next_hop, std::function<void()> on_release)
+               NextHopOf next_hop, std::function<void(bool)> on_change)
     : loop_(loop),
       config_(config),
       edge_object_(std::move(edge_object)),
       next_hop_(std::move(next_hop)),
-      on_release_(std::move(on_release)) {}
+      on_change_(std::move(on_change)) {}
 
 Health::~Health() {
   for (EventLoop::TimerId timer : {patience_timer_, slow_timer_, targets_timer_}) {
@@ -115,7 +115,7 @@ void Health::set_intent(std::shared_ptr<const Intent> intent) {
     patience_timer_ =
         loop_.after(std::min<EventLoop::Clock::duration>(patience, kPatienceMost), [this] {
           patience_over_ = true;
-          on_release_();
+          on_change_(true);
         });
   }
   schedule_targets();
@@ -169,7 +169,7 @@ void Health::on_changes(const std::vector<ProbeChange>& changes) {
   }
   const bool was_settled = settled();
   settle(pools, decided_ns);
-  if (unjudged_.empty() && !was_settled) on_release_();
+  if (unjudged_.empty() && !was_settled) on_change_(true);
 }
 
 void Health::settle(const std::set<std::string>& pools,
@@ -187,7 +187,7 @@ void Health::settle(const std::set<std::string>& pools,
       }
       events_.add(name, transition, settled.released);
     }
-    if (settled.released) on_release_();
+    if (settled.released || !settled.transitions.empty()) on_change_(settled.released);
     for (const PoolTransition& transition : settled.transitions) log_transition(name, transition);
   }
   if (released) schedule_slow_starts();
@@ -308,7 +308,7 @@ void Health::send_targets() {
   std::erase_if(unjudged_, [&](uint32_t id) { return !ids.contains(id); });
   prober_->set_ports(ports());
   prober_->set_targets(std::move(targets));
-  if (unjudged_.empty()) on_release_();
+  if (unjudged_.empty()) on_change_(true);
 }
 
 // Ids rest before they are given to somebody else: replies to the last probes may still come.

@@ -34,10 +34,10 @@ class Health {
  public:
   using NextHopOf = std::function<const NextHopState&(const Address&)>;
 
-  // `on_release`: some release is another than before, or settled() became true. `edge_object`: for
-  // TAPs (bpf/scoreboard.h).
+  // `on_change(released)`: the state of a pool changed, or settled() became true; `released`: some
+  // release is another than before. `edge_object`: for TAPs (bpf/scoreboard.h).
   Health(EventLoop& loop, const NodeConfig& config, std::string edge_object, NextHopOf next_hop,
-         std::function<void()> on_release);
+         std::function<void(bool released)> on_change);
   ~Health();
   Health(const Health&) = delete;
   Health& operator=(const Health&) = delete;
@@ -99,7 +99,7 @@ class Health {
   const NodeConfig config_;
   std::string edge_object_;
   NextHopOf next_hop_;
-  std::function<void()> on_release_;
+  std::function<void(bool)> on_change_;
 
   std::shared_ptr<const Intent> intent_;
   std::map<std::string, PoolState> pools_;

@@ -12,6 +12,7 @@
 
 #include "bpf/object.h"
 #include "controlplane/daemon.h"
+#include "controlplane/signal_routes.h"
 #include "dataplane/node_config.h"
 
 namespace {
@@ -24,12 +25,24 @@ void raise_descriptor_limit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-int run(const std::string& config_path, const std::string& bpf_dir) {
+// For when the dataplane ended, whether a control plane is there or not.
+int withdraw(const guideway::NodeConfig& config) {
+  auto count = guideway::withdraw_signal_routes(config.announce.table);
+  if (!count) {
+    std::fprintf(stderr, "guideway-controlplane: %s\n", count.error().text().c_str());
+    return 1;
+  }
+  std::fprintf(stderr, "guideway-controlplane: %zu announcements withdrawn\n", *count);
+  return 0;
+}
+
+int run(const std::string& config_path, const std::string& bpf_dir, bool withdraws) {
   auto config = guideway::NodeConfig::load(config_path);
   if (!config) {
     std::fprintf(stderr, "guideway-controlplane: %s\n", config.error().text().c_str());
     return 1;
   }
+  if (withdraws) return withdraw(*config);
   spdlog::set_default_logger(spdlog::stderr_logger_mt("controlplane"));
   spdlog::set_level(spdlog::level::from_str(config->log_level));
   raise_descriptor_limit();
@@ -51,10 +64,13 @@ int main(int argc, char** argv) {
   app.add_option("--config", config, "The node's file")->capture_default_str();
   std::string bpf_dir = guideway::default_bpf_dir();
   app.add_option("--bpf-dir", bpf_dir, "Where the BPF objects are")->capture_default_str();
+  bool withdraws = false;
+  app.add_flag("--withdraw", withdraws,
+               "Withdraw what is announced over BGP, and end: for after the end of the dataplane");
   app.set_version_flag("--version", GW_VERSION);
   CLI11_PARSE(app, argc, argv);
   try {
-    return run(config, bpf_dir);
+    return run(config, bpf_dir, withdraws);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "guideway-controlplane: %s\n", error.what());
     return 1;

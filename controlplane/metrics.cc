@@ -84,6 +84,19 @@ void write_node(const NodeStatus& node, Writer& out) {
   }
 }
 
+void write_announce_metrics(const Status& status, Writer& out) {
+  out.single("guideway_node_in_service", "gauge", "0: the operator took the node out of service.",
+             status.node.mode.mode == NodeMode::normal ? 1 : 0);
+  out.metric("guideway_vip_announcement", "gauge", "1 for how the VIP is announced.");
+  for (const VipStatus& vip : status.vips) {
+    for (Announcement one :
+         {Announcement::normal, Announcement::reduced, Announcement::withdrawn}) {
+      out.value(vip.announcement == one ? 1 : 0,
+                {{"vip", vip.vip.text()}, {"announcement", announcement_name(one)}});
+    }
+  }
+}
+
 void write_service_metrics(const Status& status, Writer& out) {
   out.metric("guideway_service_state", "gauge", "1 for the state that the service is in.");
   for (const ServiceStatus& service : status.services) {
@@ -172,6 +185,7 @@ void write_backend_metrics(const Status& status, Writer& out) {
 std::string write_metrics(const Status& status) {
   Writer out;
   write_node(status.node, out);
+  write_announce_metrics(status, out);
   write_service_metrics(status, out);
   write_backend_metrics(status, out);
   return std::move(out.text);

@@ -16,13 +16,6 @@ namespace {
 
 constexpr auto kTryAgain = std::chrono::seconds(1);
 
-uint8_t family_of(const Address& address) {
-  return address.is_v4() ? AF_INET : AF_INET6;
-}
-uint8_t host_bits(uint8_t family) {
-  return family == AF_INET ? 32 : 128;
-}
-
 NetlinkRequest rule_request(uint16_t type, uint16_t flags, uint8_t family, unsigned table,
                             unsigned priority) {
   NetlinkRequest request(type, flags);
@@ -32,20 +25,6 @@ NetlinkRequest rule_request(uint16_t type, uint16_t flags, uint8_t family, unsig
   request.put_u32(FRA_TABLE, table);
   request.put_u32(FRA_PRIORITY, priority);
   request.put_u8(FRA_PROTOCOL, kRouteProtocol);
-  return request;
-}
-
-NetlinkRequest add_request(const Address& vip, unsigned table) {
-  NetlinkRequest request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK);
-  const uint8_t family = family_of(vip);
-  auto* header = request.header<rtmsg>();
-  header->rtm_family = family;
-  header->rtm_dst_len = host_bits(family);
-  header->rtm_protocol = kRouteProtocol;
-  header->rtm_scope = RT_SCOPE_UNIVERSE;
-  header->rtm_type = RTN_BLACKHOLE;
-  request.put_address(RTA_DST, vip);
-  request.put_u32(RTA_TABLE, table);
   return request;
 }
 
@@ -91,44 +70,6 @@ Rule rule_of(const nlmsghdr* message) {
     }
   });
   return rule;
-}
-
-struct TableRoute {
-  unsigned table = 0;
-  uint8_t bits = 0;
-  uint8_t protocol = 0;
-  uint8_t type = 0;
-  uint32_t metric = 0;
-  std::optional<Address> destination;
-};
-
-TableRoute route_of(const nlmsghdr* message) {
-  TableRoute route;
-  const auto* header = static_cast<const rtmsg*>(mnl_nlmsg_get_payload(message));
-  route.table = header->rtm_table;
-  route.bits = header->rtm_dst_len;
-  route.protocol = header->rtm_protocol;
-  route.type = header->rtm_type;
-  netlink_attributes(message, sizeof *header, [&](uint16_t type, const nlattr* attribute) {
-    if (type == RTA_TABLE) route.table = mnl_attr_get_u32(attribute);
-    if (type == RTA_DST) route.destination = netlink_address(attribute);
-    if (type == RTA_PRIORITY) route.metric = mnl_attr_get_u32(attribute);
-  });
-  return route;
-}
-
-NetlinkRequest delete_request(uint8_t family, const TableRoute& route) {
-  NetlinkRequest request(RTM_DELROUTE, NLM_F_ACK);
-  auto* header = request.header<rtmsg>();
-  header->rtm_family = family;
-  header->rtm_dst_len = route.bits;
-  header->rtm_protocol = kRouteProtocol;
-  header->rtm_scope = RT_SCOPE_NOWHERE;  // of any scope
-  header->rtm_type = route.type;
-  if (route.destination) request.put_address(RTA_DST, *route.destination);
-  request.put_u32(RTA_TABLE, route.table);
-  if (route.metric != 0) request.put_u32(RTA_PRIORITY, route.metric);
-  return request;
 }
 
 tl::unexpected<Error> fail_with(uint8_t family, const std::string& what, int error) {
@@ -187,7 +128,7 @@ bool Routes::concerns_us(const nlmsghdr* message) const {
     case RTM_NEWROUTE:
     case RTM_DELROUTE:
       return mnl_nlmsg_get_payload_len(message) >= sizeof(rtmsg) &&
-             route_of(message).table == config_.table;
+             table_route(message).table == config_.table;
     default:
       return false;
   }
@@ -216,7 +157,7 @@ Result<void> Routes::reconcile() {
 
 bool Routes::has_vips(uint8_t family) const {
   return std::any_of(vips_.begin(), vips_.end(),
-                     [&](const Address& vip) { return family_of(vip) == family; });
+                     [&](const Address& vip) { return route_family(vip) == family; });
 }
 
 // Not, for instance, IPv6 after a boot with ipv6.disable=1.
@@ -257,28 +198,25 @@ Result<void> Routes::reconcile_rule(uint8_t family) {
 }
 
 Result<void> Routes::reconcile_routes(uint8_t family) {
-  NetlinkRequest dump(RTM_GETROUTE, 0);
-  dump.header<rtmsg>()->rtm_family = family;
-  dump.put_u32(RTA_TABLE, config_.table);
+  NetlinkRequest dump = dump_our_routes(family, config_.table);
   std::set<Address> missing;
   for (const Address& vip : vips_) {
-    if (family_of(vip) == family) missing.insert(vip);
+    if (route_family(vip) == family) missing.insert(vip);
   }
   std::vector<NetlinkRequest> changes;
   std::vector<Address> changed;
   const int unread = requests_.dump(dump, [&](const nlmsghdr* message) {
     if (message->nlmsg_type != RTM_NEWROUTE) return;
-    const TableRoute route = route_of(message);
+    const TableRoute route = table_route(message);
     if (route.table != config_.table || route.protocol != kRouteProtocol) return;
-    const bool right = route.type == RTN_BLACKHOLE && route.bits == host_bits(family);
-    if (right && route.destination && missing.erase(*route.destination) > 0) return;
-    changes.push_back(delete_request(family, route));
+    if (route.is_blackhole_of_host() && missing.erase(*route.destination) > 0) return;
+    changes.push_back(delete_route(route));
     changed.push_back(route.destination.value_or(Address{}));
   });
   // IPv4 says ENOENT when the table does not exist yet.
   if (unread != 0 && unread != ENOENT) return fail_with(family, "cannot read the routes", unread);
   for (const Address& vip : missing) {
-    changes.push_back(add_request(vip, config_.table));
+    changes.push_back(add_blackhole(vip, config_.table));
     changed.push_back(vip);
   }
   Result<void> result;

@@ -14,15 +14,12 @@
 #include <string>
 
 #include "controlplane/event_loop.h"
+#include "controlplane/kernel_route.h"
 #include "controlplane/netlink.h"
 #include "controlplane/result.h"
 #include "dataplane/address.h"
 
 namespace guideway {
-
-// Guideway's number among routing protocols (rtnetlink's rtm_protocol; /etc/iproute2/rt_protos):
-// what bears it was made by Guideway.
-inline constexpr uint8_t kRouteProtocol = 203;
 
 class Routes {
  public:

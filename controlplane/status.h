@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "controlplane/announcer.h"
 #include "controlplane/counters.h"
 #include "controlplane/health.h"
 #include "controlplane/image.h"
@@ -88,6 +89,7 @@ struct NodeStatus {
   std::vector<PortStatus> ports;
   std::optional<RefusedImage> refused;
   std::string problem;  // a sentence; empty: none
+  NodeModeStatus mode;
   uint64_t received = 0;
   std::array<uint64_t, GW_VERDICTS_MAX> verdicts{};
   FlowTableUse flow_table;
@@ -97,6 +99,7 @@ struct Status {
   NodeStatus node;
   std::vector<ServiceStatus> services;
   std::vector<PoolStatus> pools;
+  std::vector<VipStatus> vips;
 };
 
 // What the parts of a status are made from.
@@ -116,6 +119,10 @@ void make_pools_and_services(const StatusSource& source, Status& status);
 PortStatus port_status(const std::string& interface);
 
 std::string write_status(const Status& status);
+// What is wanted, how far it is, whether traffic comes: mode, state and quiet, as members of an
+// object without its braces.
+std::string write_node_mode_fields(const NodeModeStatus& mode);
+std::string write_vips(const std::vector<VipStatus>& vips);  // an array
 std::string write_pools(const std::vector<PoolStatus>& pools);
 std::string write_pool(const PoolStatus& pool);
 std::string write_services(const std::vector<ServiceStatus>& services);

@@ -166,9 +166,10 @@ std::string write_status(const Status& status) {
   return "{\"node\":{\"name\":" + json_quoted(node.name) +
          field("version", quoted_plain(GW_VERSION)) +
          field("pid", static_cast<uint64_t>(getpid())) +
-         field("started", quoted_plain(utc(node.started))) + "}" +
-         field("revision", node.revision) + field("dataplane", write_dataplane(node)) +
-         field("counters", write_counters(node)) +
+         field("started", quoted_plain(utc(node.started))) + "," +
+         write_node_mode_fields(node.mode) + "}" + field("revision", node.revision) +
+         field("dataplane", write_dataplane(node)) + field("counters", write_counters(node)) +
+         field("vips", write_vips(status.vips)) +
          field("services", array(status.services, write_service)) +
          field("pools", array(status.pools, write_pool)) + "}";
 }

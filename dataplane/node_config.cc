@@ -223,6 +223,42 @@ void read_routes(TomlReader& reader, const toml::table& root, NodeConfig& config
   reader.take_number(routes, "routes", "rule_priority", 1, kRulePriorityMax, config.rule_priority);
 }
 
+void read_announce(TomlReader& reader, const toml::table& root, NodeConfig& config) {
+  static constexpr int64_t kMetricMax = (1 << 24) - 1;  // FRR takes the byte above for a distance
+  static constexpr int64_t kBackendsMax = 65535;
+  static constexpr int64_t kDrainSecondsMax = 86400;
+  AnnounceConfig& out = config.announce;
+  const std::string path = "announce";
+  const toml::table* announce = reader.section(
+      root, path,
+      {"table", "metric_normal", "metric_reduced", "min_healthy", "on_panic", "drain_seconds"});
+  const toml::node* table = reader.take_number(announce, path, "table", 1,
+                                               std::numeric_limits<uint32_t>::max(), out.table);
+  if (out.table == config.route_table) {
+    reader.refuse(table, path + ".table",
+                  std::to_string(out.table) + " is routes.table, which holds the blackholes",
+                  "254 (main) is what FRR reads; BIRD reads any other as well");
+  }
+  if (out.table == 255) reader.refuse(table, path + ".table", "255 is the kernel's own (local)");
+  const toml::node* normal =
+      reader.take_number(announce, path, "metric_normal", 1, kMetricMax, out.metric_normal);
+  const toml::node* reduced =
+      reader.take_number(announce, path, "metric_reduced", 1, kMetricMax, out.metric_reduced);
+  if (out.metric_reduced <= out.metric_normal) {
+    reader.refuse(reduced != nullptr ? reduced : normal, path + ".metric_reduced",
+                  "must be more than metric_normal (" + std::to_string(out.metric_normal) +
+                      "), got " + std::to_string(out.metric_reduced));
+  }
+  reader.take_number(announce, path, "min_healthy", 1, kBackendsMax, out.min_healthy);
+  reader.take_number(announce, path, "drain_seconds", 1, kDrainSecondsMax, out.drain_seconds);
+  std::string on_panic;
+  const toml::node* panic = reader.take(announce, path, "on_panic", on_panic);
+  if (panic != nullptr && on_panic != "reduce" && on_panic != "withdraw") {
+    reader.refuse(panic, path + ".on_panic", "must be reduce or withdraw, got '" + on_panic + "'");
+  }
+  out.panic_withdraws = on_panic == "withdraw";
+}
+
 void read_log(TomlReader& reader, const toml::table& root, NodeConfig& config) {
   const toml::table* log = reader.section(root, "log", {"level"});
   const toml::node* level = reader.take(log, "log", "level", config.log_level);
@@ -251,7 +287,8 @@ Result<NodeConfig> NodeConfig::parse(std::string_view toml, std::string_view fil
   }
   TomlReader reader(file_name);
   NodeConfig config;
-  reader.only_keys(root, "", {"node", "dataplane", "tunnel", "control", "paths", "routes", "log"});
+  reader.only_keys(
+      root, "", {"node", "dataplane", "tunnel", "control", "paths", "routes", "announce", "log"});
   reader.take(reader.section(root, "node", {"name"}), "node", "name", config.name);
   if (config.name.empty()) config.name = host_name();
   const toml::table* paths = reader.section(root, "paths", {"run", "state"});
@@ -263,6 +300,7 @@ Result<NodeConfig> NodeConfig::parse(std::string_view toml, std::string_view fil
   read_dataplane(reader, root, config);
   read_control(reader, root, config);
   read_routes(reader, root, config);
+  read_announce(reader, root, config);
   read_log(reader, root, config);
   if (reader.error) return tl::unexpected<Error>(std::move(*reader.error));
   return config;

@@ -21,6 +21,16 @@ struct PortConfig {
                           // (default "gw0", "gw1", ... by port index)
 };
 
+// [announce]: the signal routes that BIRD or FRR make announcements of (docs/bgp.md).
+struct AnnounceConfig {
+  unsigned table = 254;           // table: main, which is the only one that FRR reads
+  unsigned metric_normal = 100;   // metric_normal: announced
+  unsigned metric_reduced = 200;  // metric_reduced, more than that: with GRACEFUL_SHUTDOWN
+  unsigned min_healthy = 1;       // min_healthy: backends a pool needs for its services to be ready
+  bool panic_withdraws = false;   // on_panic = "reduce" | "withdraw"
+  unsigned drain_seconds = 30;    // drain_seconds: at most so long reduced before withdrawn
+};
+
 struct NodeConfig {
   std::string name;                             // [node] name; default: the host name
   std::string run_dir = "/run/guideway";        // [paths] run: sockets, image copy, counters
@@ -38,6 +48,7 @@ struct NodeConfig {
   std::string control_group;              // [control] group; default: none (root's)
   unsigned route_table = 2203;            // [routes] table: Guideway's own routing table
   unsigned rule_priority = 203;           // [routes] rule_priority: of its `ip rule`, before main
+  AnnounceConfig announce;                // [announce]
   std::string log_level = "info";         // [log] level: trace, debug, info, warn, error
 
   static Result<NodeConfig> parse(std::string_view toml, std::string_view file_name);

@@ -20,6 +20,7 @@
 #include "controlplane/cli/drain.h"
 #include "controlplane/cli/events.h"
 #include "controlplane/cli/explain.h"
+#include "controlplane/cli/node.h"
 #include "controlplane/cli/pool.h"
 #include "controlplane/cli/service.h"
 #include "controlplane/cli/status.h"
@@ -49,6 +50,7 @@ struct Line {
   bool dry_run = false;
   bool no_wait = false;
   bool wait = false;
+  int64_t timeout_s = 120;
 };
 
 CLI::App* add(CLI::App& parent, Line& line, const char* name, const char* what,
@@ -236,6 +238,23 @@ void add_backend_commands(CLI::App& app, Line& line) {
   command->add_option("POOL", line.pool, "name of the pool")->required();
 }
 
+void add_node_commands(CLI::App& app, Line& line) {
+  CLI::App& group = add_group(app, "node", "this node, in service or out of it");
+  auto waits = [&line](CLI::App* command, const char* what) {
+    command->add_flag("--wait", line.wait, what);
+    command->add_option("--timeout", line.timeout_s, "at most so many seconds (120)")
+        ->type_name("N")
+        ->check(CLI::Range(1, 86400));
+  };
+  waits(add(group, line, "drain",
+            "take it out of service: announced with less preference, then withdrawn",
+            [&] { return node_drain(line.context, line.wait, line.timeout_s); }),
+        "return when it is withdrawn and no traffic comes");
+  waits(add(group, line, "enable", "take it back into service",
+            [&] { return node_enable(line.context, line.wait, line.timeout_s); }),
+        "return when all VIPs are announced");
+}
+
 void add_other_commands(CLI::App& app, Line& line) {
   add(app, line, "status", "node, dataplane, services, pools, backends: what is wrong comes first",
       [&] { return status(line.context); });
@@ -348,6 +367,7 @@ int main_of(int argc, char** argv) {
   add_service_commands(app, line);
   add_pool_commands(app, line);
   add_backend_commands(app, line);
+  add_node_commands(app, line);
   add_agent_commands(app, context, line.run);
 
   try {

@@ -47,6 +47,21 @@ void dataplane_problems(const Json& status, std::vector<std::string>& out) {
   }
 }
 
+// A node that its operator takes out of service is no problem, but must not be forgotten either.
+void announce_problems(const Json& status, std::vector<std::string>& out) {
+  const Json& node = field(status, "node");
+  if (text(node, "mode") == "drained") {
+    out.push_back("node: " + text(node, "state") + " -> guideway node enable");
+    return;
+  }
+  for (const Json& vip : list(field(status, "vips"), "vips")) {
+    if (text(vip, "announce") == "normal" || text(vip, "announce").empty()) continue;
+    std::string line = "VIP " + text(vip, "vip");
+    line += ": announcement " + text(vip, "announce");
+    out.push_back(line += reason_of(vip));
+  }
+}
+
 void service_problems(const Json& status, std::vector<std::string>& out) {
   for (const char* wanted : {"down", "degraded"}) {
     for (const Json& service : list(field(status, "services"), "services")) {
@@ -105,6 +120,7 @@ std::vector<std::string> problems(const Json& status) {
   std::vector<std::string> out;
   dataplane_problems(status, out);
   alarms(status, out);
+  announce_problems(status, out);
   service_problems(status, out);
   for (const Json& pool : list(field(status, "pools"), "pools")) pool_problems(pool, out);
   return out;

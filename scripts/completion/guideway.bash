@@ -45,6 +45,7 @@ _guideway_options() {
       "backend disable") options+=" --no-wait" ;;
     events) options+=" --since --limit --follow" ;;
     apply) options+=" --dry-run --no-wait" ;;
+    "node drain" | "node enable") options+=" --wait --timeout" ;;
     doctor) options+=" --config" ;;
     "agent run") options+=" --interface --allow --once --bpf-dir" ;;
     "agent status" | "agent detach") options+=" --interface" ;;
@@ -55,10 +56,11 @@ _guideway_options() {
 # The word after ${#arguments[@]} positional ones.
 _guideway_argument() {
   case "$command:${#arguments[@]}" in
-    :0) _guideway_offer "status apply explain events doctor service pool backend agent" ;;
+    :0) _guideway_offer "status apply explain events doctor service pool backend node agent" ;;
     service:0) _guideway_offer "add remove list" ;;
     pool:0) _guideway_offer "add set remove list show" ;;
     backend:0) _guideway_offer "add remove drain enable disable weight list" ;;
+    node:0) _guideway_offer "drain enable" ;;
     agent:0) _guideway_offer "run status detach" ;;
     apply:0) _guideway_files ;;
     "service remove:0" | "service add:0" | explain:1)
@@ -88,7 +90,7 @@ _guideway() {
       --socket) _guideway_socket=(--socket "$word") previous="" && continue ;;
       --pool | --forwarding | --table-slots | --weight | --config | --interface | --allow | \
         --bpf-dir | --probe | --probe-interval | --probe-timeout | --fall | --rise | \
-        --probe-query | --probe-host | --slow-start | --deadline | --since | --limit)
+        --probe-query | --probe-host | --slow-start | --deadline | --since | --limit | --timeout)
         previous="" && continue ;;
     esac
     previous=$word
@@ -97,7 +99,7 @@ _guideway() {
       *)
         case $command in
           "") command=$word ;;
-          service | pool | backend | agent) command+=" $word" ;;
+          service | pool | backend | node | agent) command+=" $word" ;;
           *) arguments+=("$word") ;;
         esac
         ;;
@@ -114,7 +116,7 @@ _guideway() {
     --probe) _guideway_offer "none icmp tcp: udp: http:" ;;
     --probe-query) _guideway_offer "dns echo" ;;
     --table-slots | --weight | --probe-interval | --probe-timeout | --fall | --rise | \
-      --probe-host | --slow-start | --deadline | --since | --limit) ;;
+      --probe-host | --slow-start | --deadline | --since | --limit | --timeout) ;;
     *) if [[ $current == -* ]]; then _guideway_options; else _guideway_argument; fi ;;
   esac
 

@@ -39,6 +39,28 @@ start_process() {
   echo $! >"$state/pids/$role.$what"
 }
 
+# start_supervised ROLE WHAT AFTER CMD...: like start_process; when CMD has ended, however that came,
+# AFTER is run (by the shell), as systemd does with ExecStopPost=.
+start_supervised() {
+  local role=$1 what=$2 after=$3 record=$state/pids/$1.$2
+  shift 3
+  if pid_of "$role" "$what" >/dev/null; then
+    die "$what already runs on $role (pid $(pid_of "$role" "$what"))"
+  fi
+  rm -f "$record"
+  # shellcheck disable=SC2016  # expands in the namespace
+  setsid ip netns exec "$(ns "$role")" sh -c '
+      record=$1 after=$2
+      shift 2
+      mount --bind "$0" /sys/fs/bpf || exit
+      "$@" &
+      echo $! >"$record.new" && mv "$record.new" "$record"
+      wait $!
+      eval "$after"' "$state/$role/bpf" "$record" "$after" "$@" \
+    </dev/null >>"$state/log/$role.$what" 2>&1 &
+  wait_for 10 test -e "$record" || die "$what on $role does not start"
+}
+
 # ended PID: no thread of it is left. A killed process's first thread may be dead, and its namespace
 # gone, while another still holds locks and sockets; a zombie that nobody reaps holds nothing.
 ended() {
@@ -156,7 +178,13 @@ start_daemon() { # ROLE dataplane|controlplane
   if [[ $what == dataplane && $port == vdev ]] && ! tap_is_there "$role" >/dev/null 2>&1; then
     new_tap=true
   fi
-  start_process "$role" "$what" "$program" "${arguments[@]}"
+  if [[ $what == dataplane ]]; then
+    start_supervised "$role" "$what" \
+      "$build/controlplane/guideway-controlplane --config $state/$role/node.toml --withdraw" \
+      "$program" "${arguments[@]}"
+  else
+    start_process "$role" "$what" "$program" "${arguments[@]}"
+  fi
   # The TAP outlives the dataplane, and its addresses with it: they are given once.
   if $new_tap; then
     wait_for 20 tap_is_there "$role" ||
@@ -176,6 +204,7 @@ node_serves() { # ROLE: the control plane answers and knows a living dataplane
 start_node() { # ROLE
   start_daemon "$1" dataplane
   start_daemon "$1" controlplane
+  if [[ $router != static ]]; then start_bgp "$1"; fi
 }
 
 start_all() {
@@ -184,6 +213,7 @@ start_all() {
     start_nginx "$role"
     start_server "$role"
   done
+  if [[ $router != static ]]; then start_bgp router; fi
   if $start_nodes; then
     for role in $(backend_roles); do start_agent "$role"; done
     for role in $(node_roles); do start_node "$role"; done
@@ -191,6 +221,9 @@ start_all() {
       wait_for 20 node_serves "$role" ||
         { tail -n 20 "$state/log/$role".* >&2; die "$role does not come up; its logs are above"; }
     done
+  fi
+  if $start_nodes && [[ $router != static ]]; then
+    wait_for 30 sessions_are_up || { bgp_picture >&2; die "not all BGP sessions come up"; }
   fi
   for role in $(backend_roles); do
     wait_for 20 backend_serves "$role" ||

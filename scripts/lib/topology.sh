@@ -12,7 +12,8 @@
 #   gw-LAB-bI       eth0     10.0.0.(20+I)/24    fd00:0:0:1::(20+I)/64
 #                   lo       the VIPs
 #
-# VIPs are 203.0.113.0/24 and 2001:db8:203::/64: the router sends them to the nodes (ECMP).
+# VIPs are 203.0.113.0/24 and 2001:db8:203::/64: the router sends them to the nodes (ECMP), by routes
+# that stand still or by what the nodes announce (`router`: static | bird | frr).
 
 vip4=203.0.113.10 vip4_net=203.0.113.0/24
 vip6=2001:db8:203::10 vip6_net=2001:db8:203::/64
@@ -178,17 +179,19 @@ make_network() {
   for ((i = 1; i <= nodes; i++)); do make_node "$i"; done
   for ((i = 1; i <= backends; i++)); do make_backend "$i"; done
   for role in router client $(node_roles) $(backend_roles); do no_offloads "$role"; done
-  route_vips
+  if [[ $router == static ]]; then route_vips; fi
 }
 
 picture() {
-  local i line_n='' line_b=''
+  local i line_n='' line_b='' how='(routes that stand still)'
+  [[ $router == static ]] || how="as announced by BGP: $router here, $node_bgp on the nodes"
   for ((i = 1; i <= nodes; i++)); do line_n+="  n$i 10.0.0.$((10 + i))"; done
   for ((i = 1; i <= backends; i++)); do line_b+="  b$i 10.0.0.$((20 + i))"; done
   cat <<TEXT
       client  198.51.100.2  2001:db8:100::2
         |
       router  VIPs $vip4_net, $vip6_net go to the nodes
+        |     $how
         |
    =====+============ bridge 10.0.0.0/24  fd00:0:0:1::/64 ======
         |                               |
@@ -197,4 +200,5 @@ picture() {
                                  $line_b
    client > router > node > backend; the reply goes backend > router > client
 TEXT
+  if [[ $router != static ]]; then bgp_picture; fi
 }

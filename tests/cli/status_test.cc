@@ -53,6 +53,22 @@ std::string status_of(const Json& answer, int exit_code = 0) {
   return outcome.out;
 }
 
+TEST(Status, TellsHowVipsAreAnnounced) {
+  Json status = healthy();
+  status["vips"] = Json::parse(
+      R"([{"vip":"203.0.113.10","announce":"reduced","reason":"pool web is in panic"},
+          {"vip":"203.0.113.11","announce":"normal","reason":""}])");
+  std::string text = status_of(status);
+  EXPECT_NE(text.find("\n  ! VIP 203.0.113.10: announcement reduced: pool web is in "
+                      "panic\n"),
+            std::string::npos)
+      << text;
+  status["node"]["mode"] = "drained";
+  status["node"]["state"] = "draining";
+  EXPECT_NE(status_of(status).find("\n  ! node: draining -> guideway node enable\n"),
+            std::string::npos);
+}
+
 TEST(Status, OfAHealthyNode) {
   Json status = healthy();
   status["pools"][0]["backends"] = {backend("10.0.0.21", "up", ""), backend("10.0.0.22", "up", "")};

@@ -143,6 +143,29 @@ TEST_F(ApiTest, ALifeOfAPool) {
   EXPECT_NE(control_.last_who.find("pid " + std::to_string(getpid())), std::string::npos);
 }
 
+TEST_F(ApiTest, TheNodeInServiceAndOut) {
+  start();
+  EXPECT_EQ(expect(200, "GET", "/v1/node"),
+            json::parse(R"({"mode":"normal","state":"normal","quiet":false})"));
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(expect(200, "PUT", "/v1/node", R"({"mode":"drained"})"),
+              json::parse(R"({"mode":"drained","state":"draining","quiet":false})"));
+  }
+  control_.mode = {NodeMode::drained, true};
+  EXPECT_EQ(expect(200, "GET", "/v1/node"),
+            json::parse(R"({"mode":"drained","state":"drained","quiet":true})"));
+  control_.store_fails = true;
+  expect_error(500, "PUT", "/v1/node", R"({"mode":"normal"})", "/state/node.json",
+               "cannot be written: No space left on device");
+  control_.store_fails = false;
+  EXPECT_EQ(expect(200, "PUT", "/v1/node", R"({"mode":"normal"})")["state"], "normal");
+  expect_error(400, "PUT", "/v1/node", "{}", "mode", "is missing");
+  expect_error(400, "PUT", "/v1/node", R"({"mode":"draining"})", "mode",
+               "must be normal or drained, got \"draining\"");
+  expect_error(400, "PUT", "/v1/node", R"({"mode":"normal","for":1})", "for", "unknown key");
+  expect_error(405, "DELETE", "/v1/node", "", "", "DELETE is not possible here");
+}
+
 TEST_F(ApiTest, WholeIntentWithDryRun) {
   start();
   const std::string body = R"({"pools":{"web":{"forwarding":"ipip","backends":{"10.0.0.21":{}}}}})";

@@ -89,6 +89,13 @@ class FakeControl : public Control {
     return "{\"events\":[],\"next\":" + std::to_string(since) +
            ",\"limit\":" + std::to_string(limit) + "}";
   }
+  Result<void> set_drained(bool drained) override {
+    if (store_fails) return fail("/state/node.json", "cannot be written: No space left on device");
+    mode.mode = drained ? NodeMode::draining : NodeMode::normal;
+    return {};
+  }
+  NodeModeStatus node_mode() const override { return mode; }
+  NodeModeStatus mode;
 
   Result<Explanation> explain_flow(const Endpoint& client,
                                    const ServiceKey& service) const override {

@@ -126,7 +126,7 @@ const Bad kBad[] = {
      false},
     {"[nod]\nname = \"a\"\n",
      "n.toml:1: nod: unknown key (known here: node, dataplane, tunnel, control, paths, routes, "
-     "log)"},
+     "announce, log)"},
     {"[node]\nnam = \"a\"\n", "n.toml:2: node.nam: unknown key (known here: name)"},
     {"node = 3\n", "n.toml:1: node: must be a table, got an integer"},
     {"[node]\nname = 3\n", "n.toml:2: node.name: must be a string, got an integer"},
@@ -195,6 +195,18 @@ const Bad kBad[] = {
      "n.toml:2: routes.table: 254 is the kernel's own (253 default, 254 main, 255 local)"},
     {"[routes]\nrule_priority = 32766\n",
      "n.toml:2: routes.rule_priority: must be 1 to 32765, got 32766"},
+    {"[announce]\ntable = 2203\n",
+     "n.toml:2: announce.table: 2203 is routes.table, which holds the blackholes (254 (main) is "
+     "what "
+     "FRR reads; BIRD reads any other as well)"},
+    {"[announce]\ntable = 255\n", "n.toml:2: announce.table: 255 is the kernel's own (local)"},
+    {"[announce]\nmetric_reduced = 16777216\n",
+     "n.toml:2: announce.metric_reduced: must be 1 to 16777215, got 16777216"},
+    {"[announce]\nmetric_normal = 200\n",
+     "n.toml:2: announce.metric_reduced: must be more than metric_normal (200), got 200"},
+    {"[announce]\nmin_healthy = 0\n", "n.toml:2: announce.min_healthy: must be 1 to 65535, got 0"},
+    {"[announce]\non_panic = \"run\"\n",
+     "n.toml:2: announce.on_panic: must be reduce or withdraw, got 'run'"},
     {"[log]\nlevel = \"loud\"\n",
      "n.toml:2: log.level: must be trace, debug, info, warn or error, got 'loud'"},
 };

@@ -112,12 +112,16 @@ def service_path(name):
 
 
 class Lab:
-    def __init__(self, name, port="interface", nodes=1, backends=3, start=True):
+    def __init__(self, name, port="interface", nodes=1, backends=3, start=True, router="static",
+                 node_bgp=None, bfd_ms=100):
         self.name = name
         self.port = port
         self.node_count = nodes
         self.backend_count = backends
         self.start_nodes = start
+        self.router = router
+        self.node_bgp = node_bgp or router
+        self.bfd_ms = bfd_ms
         self.state = pathlib.Path("/run/guideway-lab") / name
 
     # ------------------------------------------------------------ life
@@ -130,7 +134,9 @@ class Lab:
 
     def up(self):
         options = ["--port", self.port, "--nodes", str(self.node_count),
-                   "--backends", str(self.backend_count)]
+                   "--backends", str(self.backend_count), "--router", self.router]
+        if self.router != "static":
+            options += ["--node-bgp", self.node_bgp, "--bfd", str(self.bfd_ms)]
         self.script("up", *options, *([] if self.start_nodes else ["--no-start"]))
         return self
 
