@@ -12,6 +12,9 @@ constexpr uint32_t kNeededMaxLeast = 32;
 constexpr uint32_t kNeededMaxMs = 10'000;
 constexpr uint32_t kAfterSilenceMs = 1'000;
 constexpr uint32_t kAfterSilenceDoublings = 2;
+// A miss on the way up costs so many successes: one in a hundred delays a return, one in ten
+// prevents it.
+constexpr uint32_t kMissCost = 10;
 
 std::string probes(uint32_t count) {
   return std::to_string(count) + (count == 1 ? " probe" : " probes");
@@ -54,7 +57,8 @@ bool Judge::take_success() {
 }
 
 bool Judge::take_failure(const Outcome& outcome) {
-  successes_ = 0;
+  const bool forgives = seen_ == Seen::down && outcome.kind != Outcome::Kind::refused;
+  successes_ = forgives && successes_ > kMissCost ? successes_ - kMissCost : 0;
   if (misses_ < UINT32_MAX) {
     ++misses_;
     late_misses_ += outcome.kind == Outcome::Kind::late;

@@ -60,8 +60,9 @@ class Judge {
 
   Seen seen() const { return seen_; }
   bool blind() const { return blind_; }
-  uint32_t successes_needed() const { return needed_; }  // in a row, while down; with damping
-  uint32_t successes() const { return successes_; }      // in a row, so far
+  uint32_t successes_needed() const { return needed_; }  // while down; with damping
+  // So far; while down a miss takes ten of them.
+  uint32_t successes() const { return successes_; }
 
  private:
   static constexpr unsigned kLapsesMax = 10;
@@ -80,7 +81,7 @@ class Judge {
   uint32_t misses_ = 0;       // in a row
   uint32_t late_misses_ = 0;  // of these
   uint32_t bad_misses_ = 0;
-  uint32_t successes_ = 0;  // in a row
+  uint32_t successes_ = 0;
   uint32_t needed_ = 1;
   std::array<uint64_t, kLapsesMax> lapses_{};  // when, a ring; 0: none
   unsigned next_lapse_ = 0;

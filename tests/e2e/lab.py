@@ -27,7 +27,8 @@ def eventually(condition, seconds=10.0, every=0.02, what=None):
         if answer:
             return answer
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s: {what or condition}; last: {answer!r}")
+            said = what() if callable(what) else what
+            raise AssertionError(f"not within {seconds} s: {said or condition}; last: {answer!r}")
         time.sleep(every)
 
 
