@@ -25,9 +25,9 @@ namespace guideway {
 // An entry is a pool-local index (below GW_POOL_BACKENDS_MAX) and its roles, or GW_NO_HOP.
 // Role bits are set on every entry but owner and stand-in; on the stand-in only if it also is an
 // incoming or earlier owner. So a slot changes, or changed, if any entry has a role bit.
-inline constexpr uint16_t kHopIncoming = 0x8000;
-inline constexpr uint16_t kHopEarlier = 0x4000;
-inline constexpr uint16_t kHopIndex = 0x3fff;
+inline constexpr uint16_t kHopIncoming = GW_HOP_INCOMING;
+inline constexpr uint16_t kHopEarlier = GW_HOP_EARLIER;
+inline constexpr uint16_t kHopIndex = GW_HOP_INDEX;
 inline constexpr uint16_t kHopRoles = kHopIncoming | kHopEarlier;
 static_assert(GW_POOL_BACKENDS_MAX <= kHopIndex, "GW_NO_HOP is no index with roles");
 

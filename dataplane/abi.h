@@ -32,7 +32,7 @@
 
 /* ---------------------------------------------------------------- limits */
 
-#define GW_LAYOUT 2u                         /* the layout this header describes */
+#define GW_LAYOUT 3u                         /* the layout this header describes */
 #define GW_MAGIC_ROOT 0x544f4f5257474757ull  /* "WGGWROOT" as stored on a little-endian machine */
 #define GW_MAGIC_TABLE 0x4c42415457474757ull /* "WGGWTABL" */
 #define GW_MAGIC_COUNTERS 0x544e554f43474757ull
@@ -46,11 +46,16 @@
 #define GW_HOPS_MAX 4u               /* owner, two incoming or earlier owners, stand-in */
 #define GW_WORKERS_MAX 64u
 #define GW_PORTS_MAX 16u
-#define GW_OUTER_MAX 64u /* bytes of a ready-made outer header */
+#define GW_OUTER_MAX 64u /* bytes of a ready-made outer header; of gue, without the GUE header */
 #define GW_VERDICTS_MAX 64u
 
 #define GW_NO_HOP 0xffffu
 #define GW_SHARE_ALL 65536u /* every slot of the backend is released to it */
+
+/* An entry of a slot's list: a pool-local index and its roles, or GW_NO_HOP. */
+#define GW_HOP_INDEX 0x3fffu
+#define GW_HOP_INCOMING 0x8000u /* owner or stand-in of the epoch that comes */
+#define GW_HOP_EARLIER 0x4000u  /* owner or stand-in of an epoch before */
 
 /* ---------------------------------------------------------------- forwarding image */
 
@@ -74,13 +79,22 @@ struct gw_table {
   struct gw_image_header header;
   uint32_t slots;       /* M: a prime, at most GW_TABLE_SLOTS_MAX */
   uint32_t hops;        /* entries per slot, 1 to GW_HOPS_MAX */
-  uint32_t backends;    /* each hop is below this, or GW_NO_HOP; hop 0 is never GW_NO_HOP */
-  uint32_t reserved;    /* 0 */
-  uint64_t hops_offset; /* of uint16_t hop[slots][hops]: owner first, the stand-in last; once
-                           GW_NO_HOP, the rest of the slot is GW_NO_HOP too */
+  uint32_t backends;    /* each index of a hop is below this */
+  uint32_t flags;       /* GW_TABLE_OWNERS, GW_TABLE_STAND_INS */
+  uint64_t hops_offset; /* of uint16_t hop[slots][hops]: owner | earlier owners, the most recent
+                           first | incoming owner | stand-ins of the earlier epochs, of the incoming
+                           one | stand-in (docs/design/hops.md). No index stands twice in a slot;
+                           once GW_NO_HOP, the rest of the slot is GW_NO_HOP too. Roles are set on
+                           every entry but owner and stand-in; on the stand-in only if it also is an
+                           incoming or earlier hop. So a slot changes, or has changed, if any entry
+                           has a role */
   uint64_t reserved2;   /* 0 */
 };
 GW_SIZE(gw_table, 64);
+#define GW_TABLE_OWNERS                                                     \
+  1u /* entry 0 of each slot is its owner; else nobody has weight: the pool \
+        takes no new flow, and a slot may be empty */
+#define GW_TABLE_STAND_INS 2u /* the last entry of each slot (before GW_NO_HOP) is its stand-in */
 GW_AT(gw_table, hops_offset, 48);
 
 struct gw_service {
@@ -99,9 +113,12 @@ struct gw_pool {
   uint64_t table_digest;  /* 0: no backend, no table */
   uint32_t backend_first; /* index of its first backend; pool-local index 0 */
   uint32_t backends;      /* equals the table's `backends` */
-  uint64_t reserved[2];   /* 0 */
+  uint32_t flags;         /* GW_POOL_GUE */
+  uint32_t reserved;      /* 0 */
+  uint64_t reserved2;     /* 0 */
 };
 GW_SIZE(gw_pool, 32);
+#define GW_POOL_GUE 1u /* packets carry the slot's list: forwarding `gue` */
 
 /*
  * Which backend takes a flow of a slot. `share` covers a slot if
@@ -111,17 +128,29 @@ GW_SIZE(gw_pool, 32);
  *                 share          GW_HOLDS
  *   up            GW_SHARE_ALL   yes
  *   slow start    in between     yes
- *   draining      0              yes
- *   down          0              no
+ *   draining      0              yes   (l2 and ipip; gue: it has no slots, by the table)
+ *   down          0              no    (gue: yes, for down_linger)
  *
- * - A new flow goes to the first hop whose share covers the slot, and which has a next hop
- *   (`outer_bytes` not 0). If no hop of the slot is like that: to the slot's spare (spare.h).
- * - While the owner's share does not cover the slot, or it does not hold, or has no next hop, the
- *   slot is unsettled: its flows are learned in the worker's flow table. One that is not found
- *   there, and not a new one (TCP without SYN), goes to the first hop that holds and has a next
- *   hop; if none does, where a new flow would.
- * - A flow that is found in the flow table, in a slot of either kind, stays where it is, unless
- *   that backend neither holds nor takes the slot's new flows, has no next hop, or left the pool.
+ * `takes`: the share covers the slot and there is a next hop (`outer_bytes` not 0). `holds`:
+ * GW_HOLDS and a next hop. Owner and stand-in alone may get new flows, or, if neither takes, the
+ * slot's spare (spare.h). The slot's leader is the first of these three that takes. An entry that
+ * is owner or stand-in for another epoch only never leads new flows.
+ *
+ * l2, ipip, and UDP over gue: the flow goes to one backend.
+ * - The slot is settled if its owner takes and holds, and no entry has a role: all its flows are
+ *   the owner's, but those found in the worker's flow table.
+ * - The flows of other slots are learned there. One that is not found, and not a new one (TCP
+ *   without SYN), goes to the first of: the most recent earlier owner, the owner, any other entry,
+ *   that holds; if none does, to the leader. A new one goes to the leader.
+ * - A flow that is found, in a slot of either kind, stays where it is, unless that backend neither
+ *   holds nor takes the slot's new flows, has no next hop, or left the pool.
+ *
+ * gue, all but UDP: the packet carries a list (bpf/gue.h), and no flow is learned but those led by
+ * a spare.
+ * - The list: a backend found in the flow table, as above; the leader; then the entries of the slot
+ *   in the table's order, first those that take, then those that hold. Each once, five at most:
+ *   the first is the outer destination.
+ * - A new flow needs a leader; any other packet needs a list that is not empty.
  */
 #define GW_HOLDS 1u /* gw_backend.flags: it may still have connections */
 
@@ -134,14 +163,19 @@ struct gw_backend {
   uint32_t inner_bytes_max; /* the largest IP packet that fits the way to it, outer header off */
   uint16_t port;            /* egress port index */
   uint8_t outer_bytes; /* of `outer` that replace the packet's Ethernet header; 0: next hop unknown.
-                          14: Ethernet alone (l2); 34: + IPv4; 54: + IPv6 (ipip) */
+                          14: Ethernet alone (l2); 34: + IPv4; 54: + IPv6 (ipip); 42: + IPv4 and
+                          UDP; 62: + IPv6 and UDP (gue) */
   uint8_t flags;       /* GW_HOLDS */
   uint16_t weight;     /* for spares: 0 is none */
   uint8_t reserved[30]; /* 0 */
   uint8_t outer[64];    /* template: Ethernet (ethertype of the outer packet; with l2 it is patched
                            to the inner family), then the outer IP header with total length,
                            TOS or traffic class, and checksum 0. The worker patches: length, TOS,
-                           checksum (IPv4), next header (4 or 41, by the inner family) */
+                           checksum (IPv4), next header (4 or 41, by the inner family; not with
+                           gue). With gue the UDP header follows (destination port 6080, else 0:
+                           the worker patches source port, length, checksum), and the worker writes
+                           the GUE header behind it (bpf/gue.h). All addresses of a gue pool are of
+                           one family */
 };
 GW_SIZE(gw_backend, 128);
 GW_AT(gw_backend, outer_bytes, 30);
