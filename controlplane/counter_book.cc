@@ -13,6 +13,7 @@
 #include <sstream>
 #include <utility>
 
+#include "controlplane/pool_plan.h"
 #include "controlplane/unique_fd.h"
 #include "dataplane/abi.h"
 
@@ -54,7 +55,7 @@ Result<void> CounterBook::claim(const Intent& intent, uint64_t generation,
   std::set<std::string> backends;
   for (const auto& [key, service] : intent.services) services.insert(key.text());
   for (const auto& [name, pool] : intent.pools) {
-    for (const auto& [address, backend] : pool.backends)
+    for (const Address& address : table_addresses(pool))
       backends.insert(backend_counter_name(name, address));
   }
   last_generation_ = std::max(last_generation_, generation);

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "bpf/object.h"
+#include "controlplane/pool_plan.h"
 #include "controlplane/priority.h"
 #include "controlplane/store_file.h"
 
@@ -30,6 +31,7 @@ Daemon::Daemon(const NodeConfig& config, std::string bpf_dir)
 
 Daemon::~Daemon() {
   // The server's threads wait for what the delivery promised: those promises are broken first.
+  planner_.reset();
   delivery_.reset();
   server_.reset();
 }
@@ -63,6 +65,7 @@ Result<void> Daemon::open() {
   auto delivery = Delivery::create(*loop_, config_, bpf_dir_ + "/" + kEdgeObject);
   if (!delivery) return tl::unexpected(delivery.error());
   delivery_ = std::move(*delivery);
+  make_planner();
   api_ = std::make_unique<Api>(*loop_, *this);
   HttpServer::Config http;
   http.path = config_.control_socket;
@@ -84,6 +87,17 @@ Result<void> Daemon::open() {
   end_drains();
   loop_->every(kDrainLook, [this] { end_drains(); });
   return {};
+}
+
+void Daemon::make_planner() {
+  Planner::World world;
+  world.intent = [this] { return intent_; };
+  world.confirmed = [this] { return delivery_->adoption().revision; };
+  world.commit = [this](Intent next, const std::string& what) {
+    return commit(std::move(next), "plan", what);
+  };
+  planner_ = std::make_unique<Planner>(*loop_, std::move(world), Planner::Pace{});
+  delivery_->on_adoption([this] { planner_->look(); });
 }
 
 // Backends whose time for draining is over.
@@ -137,6 +151,7 @@ void Daemon::stop() {
 Result<void> Daemon::commit(Intent next, const std::string& who, const std::string& what) {
   auto start = std::chrono::steady_clock::now();
   next.revision = intent_->revision + 1;
+  follow_plans(next);
   if (auto saved = store_->save(next); !saved) {
     spdlog::error("change refused by the store who=\"{}\" what=\"{}\": {}", who, what,
                   saved.error().text());
@@ -147,6 +162,7 @@ Result<void> Daemon::commit(Intent next, const std::string& who, const std::stri
                what, took.count());
   intent_ = std::make_shared<const Intent>(std::move(next));
   delivery_->set_intent(intent_);
+  loop_->post([this] { planner_->look(); });
   return {};
 }
 
@@ -156,6 +172,8 @@ Status Daemon::status() const {
   out.node.started = started_;
   out.node.revision = intent_->revision;
   delivery_->describe(out);
+  for (PoolStatus& pool : out.pools)
+    if (pool.change) pool.change->waits = planner_->waits(pool.name);
   return out;
 }
 

@@ -13,6 +13,7 @@
 #include "controlplane/delivery.h"
 #include "controlplane/event_loop.h"
 #include "controlplane/http_server.h"
+#include "controlplane/planner.h"
 #include "controlplane/result.h"
 #include "controlplane/store.h"
 #include "controlplane/unique_fd.h"
@@ -53,6 +54,7 @@ class Daemon : public Control {
   Result<void> open();
   Result<void> lock();
   void end_drains();
+  void make_planner();
 
   const NodeConfig config_;
   const std::string bpf_dir_;
@@ -64,6 +66,7 @@ class Daemon : public Control {
   // In order of making: each needs those above.
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<Delivery> delivery_;
+  std::unique_ptr<Planner> planner_;
   std::unique_ptr<Api> api_;
   std::unique_ptr<HttpServer> server_;
 };

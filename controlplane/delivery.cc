@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "controlplane/announce_services.h"
+#include "controlplane/pool_plan.h"
 #include "dataplane/verdict.h"
 
 namespace guideway {
@@ -30,6 +31,7 @@ CounterBook open_book(const std::string& path) {
 
 void add_backends(const Intent& intent, std::set<Address>& out) {
   for (const auto& [name, pool] : intent.pools) {
+    for (const Address& address : table_addresses(pool)) out.insert(address);
     for (const auto& [address, backend] : pool.backends) out.insert(address);
   }
 }
@@ -211,8 +213,8 @@ void Delivery::tell_announcer() {
   loop_.cancel(std::exchange(announce_, 0));
   // Before the first verdicts nothing is known that could be worth a change.
   if (!announces_ || !health_->settled()) return;
-  announcer_->set_services(announce_services(
-      *intent_, [this](const std::string& pool) { return health_->pool(pool); }));
+  announcer_->set_services(
+      announce_services(*intent_, [this](const std::string& pool) { return health_->pool(pool); }));
 }
 
 void Delivery::publish() {
@@ -375,6 +377,7 @@ void Delivery::on_ack(uint64_t generation, uint64_t revision, bool adopted,
   }
   if (generation >= in_flight_) in_flight_ = 0;
   advance();
+  if (adopted && on_adoption_) on_adoption_();
 }
 
 void Delivery::on_refused(uint64_t generation, uint64_t revision, const std::string& reason) {

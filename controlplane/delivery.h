@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <future>
 #include <memory>
 #include <optional>
@@ -46,6 +47,8 @@ class Delivery {
   // routes changed for it, until a change comes: the state directory was lost, or is a wrong one.
   void set_intent(std::shared_ptr<const Intent> intent);
 
+  // Called after each generation that was adopted.
+  void on_adoption(std::function<void()> callback) { on_adoption_ = std::move(callback); }
   Announcer& announcer() { return *announcer_; }
   Adoption adoption() const { return adoption_; }
   // Ready once that revision is adopted, or is known not to be soon: refused, no dataplane, late.
@@ -120,6 +123,7 @@ class Delivery {
   EventLoop::TimerId book_retry_ = 0;          // 0: the book is saved
   EventLoop::Clock::time_point began_{};
   std::vector<Waiter> waiters_;
+  std::function<void()> on_adoption_;
   EventLoop::TimerId retry_ = 0;
   EventLoop::TimerId announce_ = 0;  // the announcer has not been told the newest yet
   bool announces_ = false;           // the intent is the one to announce

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/explain.h"
 
+#include <algorithm>
 #include <cstdio>
+#include <span>
 #include <utility>
 
 #include "controlplane/intent_change.h"
@@ -15,6 +17,9 @@ namespace {
 
 std::string describe_taker(const Explanation& out, size_t taker) {
   const std::string slot = "slot " + std::to_string(out.slot);
+  if (out.hops[0].role != "owner")
+    return slot + " has no owner; its " + out.hops[taker].role + " " +
+           out.hops[taker].address.text() + " takes new flows";
   const std::string address = out.hops[taker].address.text();
   if (taker == 0) return address + " owns " + slot + " and takes new flows";
   const ExplainedHop& owner = out.hops[0];
@@ -67,7 +72,11 @@ std::optional<Address> spare_of(const PoolTable& made, const std::string& pool_n
   for (size_t i = 0; i < backends.size(); ++i) {
     const Address& address = made.backends[i].address;
     backends[i].share = source.health.release(pool_name, address).share;
-    backends[i].weight = static_cast<uint16_t>(made.backends[i].weight);
+    const auto known = pool.backends.find(address);
+    const bool is_spare =
+        pool.forwarding != Forwarding::gue ||
+        (known != pool.backends.end() && known->second.mode == BackendMode::enabled);
+    backends[i].weight = static_cast<uint16_t>(is_spare ? made.backends[i].weight : 0);
     const bool way = next_hop_problem(pool.forwarding, address, source.next_hop(address)).empty();
     backends[i].outer_bytes = way ? 14 : 0;  // any but 0
   }
@@ -76,14 +85,26 @@ std::optional<Address> spare_of(const PoolTable& made, const std::string& pool_n
   return made.backends[spare].address;
 }
 
+std::string role_of(const SealedTable& table, std::span<const uint16_t> hops, size_t i) {
+  if (i == 0 && table.has_owners()) return "owner";
+  if (i + 1 == hops.size() && table.has_stand_ins()) return "stand-in";
+  return hops[i] & GW_HOP_INCOMING ? "incoming" : "earlier";
+}
+
 void walk_hops(const PoolTable& made, const Pool& pool, const ExplainSource& source,
                Explanation& out) {
   std::optional<size_t> taker;
-  for (const uint16_t index : made.table->hops(out.slot)) {
-    if (index == GW_NO_HOP) break;
-    ExplainedHop hop = look_at(out.hops.empty() ? "owner" : "stand-in",
-                               made.backends[index].address, out.pool, pool, source, out.slot);
-    if (hop.takes && taker) {
+  const std::span<const uint16_t> all = made.table->hops(out.slot);
+  const auto hops =
+      all.first(static_cast<size_t>(std::find(all.begin(), all.end(), GW_NO_HOP) - all.begin()));
+  for (size_t i = 0; i < hops.size(); ++i) {
+    const std::string role = role_of(*made.table, hops, i);
+    ExplainedHop hop = look_at(role, made.backends[hops[i] & GW_HOP_INDEX].address, out.pool, pool,
+                               source, out.slot);
+    if (hop.takes && role != "owner" && role != "stand-in") {
+      hop.takes = false;
+      hop.reason = "has no new flows of this slot";
+    } else if (hop.takes && taker) {
       hop.takes = false;
       hop.reason = "later in the list";
     } else if (hop.takes) {

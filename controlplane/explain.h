@@ -29,7 +29,7 @@ struct Endpoint {
 };
 
 struct ExplainedHop {
-  std::string role;  // "owner", "stand-in", "spare"
+  std::string role;  // "owner", "stand-in", "earlier", "incoming", "spare"
   Address address;
   BackendState state = BackendState::up;
   bool takes = false;

@@ -12,7 +12,9 @@
 #include <set>
 #include <utility>
 
+#include "bpf/gue.h"
 #include "controlplane/outer_header.h"
+#include "controlplane/pool_plan.h"
 #include "dataplane/headers.h"
 
 namespace guideway {
@@ -20,7 +22,11 @@ namespace {
 
 // No client sends less than this on being told so: Linux stops at 552 (net.ipv4.route.min_pmtu).
 constexpr size_t kInnerBytesLeast = 576;
-constexpr unsigned kTableHops = 2;  // owner, stand-in
+constexpr unsigned kTableHops = 2;  // owner, stand-in; of a pool without epochs
+// Behind the outer header of `gue`: the longest list.
+uint32_t gue_bytes_most(const Address& backend) {
+  return gw_gue_bytes(backend.is_v4() ? 4 : 6, GW_GUE_HOPS_MAX);
+}
 
 // The last step for the bytes of a root or table: all else must be in place.
 void seal_header(std::vector<uint8_t>& bytes, uint64_t magic) {
@@ -34,9 +40,10 @@ void seal_header(std::vector<uint8_t>& bytes, uint64_t magic) {
 
 std::vector<MaglevBackend> table_backends(const Pool& pool) {
   std::vector<MaglevBackend> backends;
-  backends.reserve(pool.backends.size());
-  for (const auto& [address, backend] : pool.backends)
-    backends.push_back({address, backend.weight});
+  for (const Address& address : table_addresses(pool)) {
+    const auto backend = pool.backends.find(address);
+    backends.push_back({address, backend == pool.backends.end() ? 0 : backend->second.weight});
+  }
   return backends;
 }
 
@@ -86,9 +93,9 @@ class RootWriter {
     for (const auto& [name, pool] : intent_.pools) {
       const SealedTable* table = table_of(name);
       if (!table) continue;
-      if (table->backends() != pool.backends.size())
+      if (table->backends() != table_addresses(pool).size())
         return fail("pools." + name, "its table is that of another revision");
-      backends += pool.backends.size();
+      backends += table->backends();
     }
     if (backends > GW_BACKENDS_MAX)
       return fail("backends", "more than " + std::to_string(GW_BACKENDS_MAX) + " in all pools");
@@ -123,29 +130,39 @@ class RootWriter {
       out.table_digest = table->digest();
       out.backend_first = next_backend;
       out.backends = table->backends();
-      for (const auto& [address, backend] : pool.backends)
-        write_backend(backends[next_backend++], name, pool.forwarding, address, backend.weight);
+      if (pool.forwarding == Forwarding::gue) out.flags = GW_POOL_GUE;
+      for (const MaglevBackend& one : table_backends(pool))
+        write_backend(backends[next_backend++], name, pool, one);
     }
   }
 
-  void write_backend(gw_backend& out, const std::string& pool, Forwarding forwarding,
-                     const Address& address, uint32_t weight) {
+  void write_backend(gw_backend& out, const std::string& name, const Pool& pool,
+                     const MaglevBackend& one) {
+    const Address& address = one.address;
     std::memcpy(out.address, address.bytes.data(), sizeof out.address);
-    const Release release = node_.release ? node_.release(pool, address) : Release{};
+    const Release release = node_.release ? node_.release(name, address) : Release{};
     out.share = release.share;
     out.flags = release.holds ? GW_HOLDS : 0;
-    out.weight = static_cast<uint16_t>(weight);
-    out.counter = node_.backend_counter(pool, address);
+    out.weight = static_cast<uint16_t>(is_spare(pool, address) ? one.weight : 0);
+    out.counter = node_.backend_counter(name, address);
     const NextHopState& state = node_.next_hop(address);
-    if (!next_hop_problem(forwarding, address, state).empty()) return;
+    if (!next_hop_problem(pool.forwarding, address, state).empty()) return;
     const auto port = std::find(node_.ports.begin(), node_.ports.end(), state.hop->interface);
     if (port == node_.ports.end()) return;
     out.port = static_cast<uint16_t>(port - node_.ports.begin());
-    out.outer_bytes = write_outer_header(out.outer, forwarding, address, *state.hop);
-    const uint32_t tunnel_bytes = out.outer_bytes - uint32_t{sizeof(EthernetHeader)};
+    out.outer_bytes = write_outer_header(out.outer, pool.forwarding, address, *state.hop);
+    uint32_t tunnel_bytes = out.outer_bytes - uint32_t{sizeof(EthernetHeader)};
+    if (pool.forwarding == Forwarding::gue) tunnel_bytes += gue_bytes_most(address);
     // A frame is at most 65535 bytes; the loopback's MTU is more.
     const uint32_t mtu = std::min<uint32_t>(state.hop->mtu, UINT16_MAX - GW_OUTER_MAX);
     out.inner_bytes_max = mtu > tunnel_bytes ? mtu - tunnel_bytes : 0;
+  }
+
+  // Of a gue pool, a backend that drains has slots until that is committed, but gets no more.
+  static bool is_spare(const Pool& pool, const Address& address) {
+    if (pool.forwarding != Forwarding::gue) return true;
+    const auto backend = pool.backends.find(address);
+    return backend != pool.backends.end() && backend->second.mode == BackendMode::enabled;
   }
 
   Result<void> write_services() {
@@ -204,19 +221,32 @@ SealedBytes::~SealedBytes() {
 }
 
 Result<std::shared_ptr<const SealedTable>> SealedTable::build(const Pool& pool) {
-  const std::vector<uint16_t> hop =
-      maglev_table(table_backends(pool), pool.table_slots, kTableHops);
-  if (hop.empty()) return nullptr;
-  const size_t hop_bytes = hop.size() * sizeof hop[0];
+  HopTable made;
+  if (pool.plan) {
+    auto table = build_hop_table(pool.plan->history);
+    if (!table)
+      return fail("table", "a slot needs more than " + std::to_string(GW_HOPS_MAX) + " hops");
+    made = std::move(*table);
+  } else {
+    made.slots = pool.table_slots;
+    made.hops = kTableHops;
+    made.owners = made.stand_ins = true;
+    made.hop = maglev_table(table_backends(pool), pool.table_slots, kTableHops);
+    for (const auto& [address, backend] : pool.backends) made.backends.push_back(address);
+  }
+  if (made.hop.empty()) return nullptr;
+  const size_t hop_bytes = made.hop.size() * sizeof made.hop[0];
   std::vector<uint8_t> bytes(sizeof(gw_table) + hop_bytes);
+  const uint32_t flags =
+      (made.owners ? GW_TABLE_OWNERS : 0) | (made.stand_ins ? GW_TABLE_STAND_INS : 0);
   put(bytes.data(), gw_table{.header = {},
-                             .slots = pool.table_slots,
-                             .hops = kTableHops,
-                             .backends = static_cast<uint32_t>(pool.backends.size()),
-                             .reserved = 0,
+                             .slots = made.slots,
+                             .hops = made.hops,
+                             .backends = static_cast<uint32_t>(made.backends.size()),
+                             .flags = flags,
                              .hops_offset = sizeof(gw_table),
                              .reserved2 = 0});
-  std::memcpy(bytes.data() + sizeof(gw_table), hop.data(), hop_bytes);
+  std::memcpy(bytes.data() + sizeof(gw_table), made.hop.data(), hop_bytes);
   seal_header(bytes, GW_MAGIC_TABLE);
   auto sealed = SealedBytes::create("guideway-table", bytes);
   if (!sealed) return tl::unexpected(sealed.error());
@@ -224,7 +254,8 @@ Result<std::shared_ptr<const SealedTable>> SealedTable::build(const Pool& pool) 
 }
 
 SealedTable::SealedTable(SealedBytes bytes) : bytes_(std::move(bytes)), owned_(header().backends) {
-  for (uint32_t slot = 0; slot < slots(); ++slot) ++owned_[hops(slot)[0]];
+  if (!has_owners()) return;
+  for (uint32_t slot = 0; slot < slots(); ++slot) ++owned_[hops(slot)[0] & GW_HOP_INDEX];
 }
 
 std::span<const uint16_t> SealedTable::hops(uint32_t slot) const {
@@ -232,14 +263,24 @@ std::span<const uint16_t> SealedTable::hops(uint32_t slot) const {
   return {hop + size_t{slot} * header().hops, header().hops};
 }
 
+// Whether both have the same table.
+static bool is_same(const PoolTable& a, const PoolTable& b) {
+  if (a.history || b.history) return a.history == b.history;
+  return a.slots == b.slots && a.backends == b.backends;
+}
+
 Result<TableMap> build_tables(const Intent& intent, const TableMap& before) {
   TableMap tables;
   for (const auto& [name, pool] : intent.pools) {
-    PoolTable entry{.backends = table_backends(pool), .slots = pool.table_slots, .table = nullptr};
+    PoolTable entry{.backends = table_backends(pool),
+                    .slots = pool.plan ? pool.plan->history.current.slots : pool.table_slots,
+                    .history = {},
+                    .table = nullptr};
+    if (pool.plan) entry.history = pool.plan->history;
     const auto old = before.find(name);
-    if (old != before.end() && old->second.slots == entry.slots &&
-        old->second.backends == entry.backends) {
-      tables.emplace(name, old->second);
+    if (old != before.end() && is_same(entry, old->second)) {
+      entry.table = old->second.table;
+      tables.emplace(name, std::move(entry));
       continue;
     }
     auto table = SealedTable::build(pool);
@@ -286,7 +327,8 @@ std::string next_hop_problem(Forwarding forwarding, const Address& backend,
   if (!state.hop->source)
     return "no source address for the tunnel to " + backend.text() + "; set [tunnel] source" +
            (backend.is_v4() ? "4" : "6");
-  const size_t outer = backend.is_v4() ? sizeof(Ipv4Header) : sizeof(Ipv6Header);
+  size_t outer = backend.is_v4() ? sizeof(Ipv4Header) : sizeof(Ipv6Header);
+  if (forwarding == Forwarding::gue) outer += kUdpHeaderBytes + gue_bytes_most(backend);
   if (state.hop->mtu < kInnerBytesLeast + outer)
     return "MTU " + std::to_string(state.hop->mtu) + " of " + state.hop->interface +
            " leaves too little for packets in the tunnel to " + backend.text() + "; " +

@@ -41,10 +41,12 @@ class SealedBytes {
   size_t size_ = 0;
 };
 
-// hop[slots][hops] of one pool: owner, stand-in.
+// hop[slots][hops] of one pool (dataplane/abi.h): owner and stand-in, and for `gue` the hops of all
+// its epochs.
 class SealedTable {
  public:
-  // Nothing in the pointer if no backend of the pool has weight: such a pool has no table.
+  // Nothing in the pointer if no backend of the pool (in no epoch) has weight: such a pool has no
+  // table.
   static Result<std::shared_ptr<const SealedTable>> build(const Pool& pool);
 
   int fd() const { return bytes_.fd(); }
@@ -52,11 +54,13 @@ class SealedTable {
   std::span<const uint8_t> bytes() const { return bytes_.bytes(); }
   uint32_t slots() const { return header().slots; }
   uint32_t backends() const { return header().backends; }
-  // The hops of a slot below slots(): pool-local indices (the order of Pool::backends), or
-  // GW_NO_HOP.
+  // The hops of a slot below slots(): pool-local indices (the order of table_addresses()) with
+  // their roles, or GW_NO_HOP.
   std::span<const uint16_t> hops(uint32_t slot) const;
   // How many slots a pool-local index below backends() owns.
   uint32_t slots_of(uint32_t backend) const { return owned_[backend]; }
+  bool has_owners() const { return (header().flags & GW_TABLE_OWNERS) != 0; }
+  bool has_stand_ins() const { return (header().flags & GW_TABLE_STAND_INS) != 0; }
 
  private:
   explicit SealedTable(SealedBytes bytes);
@@ -70,8 +74,9 @@ class SealedTable {
 
 // By pool name. `table` is null for a pool without weight.
 struct PoolTable {
-  std::vector<MaglevBackend> backends;  // what the table was made from
+  std::vector<MaglevBackend> backends;  // by pool-local index, with the weight of now
   uint32_t slots = 0;
+  std::optional<PoolHistory> history;  // what a gue pool's table was made from
   std::shared_ptr<const SealedTable> table;
 };
 using TableMap = std::map<std::string, PoolTable>;

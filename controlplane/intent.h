@@ -6,16 +6,22 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "controlplane/change_plan.h"
 #include "controlplane/result.h"
 #include "dataplane/address.h"
 
 namespace guideway {
 
-enum class Forwarding : uint8_t { l2, ipip };
+enum class Forwarding : uint8_t {
+  l2,    // the client's packet, to the backend's MAC address
+  ipip,  // in an IP tunnel
+  gue,   // in UDP, with the list of backends that may hold its connection (docs/design/gue.md)
+};
 
 // What the operator wants of a backend, beside its weight.
 enum class BackendMode : uint8_t {
@@ -68,7 +74,12 @@ struct Pool {
   Probe probe;
   uint32_t slow_start_ms = 0;           // 0 to kSlowStartMax: how long a backend that comes (back)
                                         // takes to get all its slots
-  std::map<Address, Backend> backends;  // in order of address: the pool-local index
+  // gue: how long an earlier epoch stays at most, whoever may still have connections by it, in
+  // seconds; 0: until the agents say that nobody has.
+  uint32_t hold_s = 86'400;
+  std::map<Address, Backend> backends;
+  // gue: who owned, owns and will own which slot (pool_plan.h). Not the operator's to write.
+  std::optional<ChangePlan> plan;
   bool operator==(const Pool&) const = default;
 };
 
@@ -101,5 +112,6 @@ inline constexpr uint32_t kTableSlotsMin = 251;
 inline constexpr uint32_t kProbeIntervalMax = 60'000;  // ms
 inline constexpr uint32_t kProbeCountMax = 100;        // of fall and rise
 inline constexpr uint32_t kSlowStartMax = 3'600'000;   // ms
+inline constexpr uint32_t kHoldMax = 31'536'000;       // s: a year
 
 }  // namespace guideway

@@ -61,12 +61,13 @@ void set_pool(Pool& pool, const WantedPool& wanted) {
   if (wanted.table_slots) pool.table_slots = *wanted.table_slots;
   if (wanted.probe) pool.probe = *wanted.probe;
   if (wanted.slow_start_ms) pool.slow_start_ms = *wanted.slow_start_ms;
+  if (wanted.hold_s) pool.hold_s = *wanted.hold_s;
   if (wanted.backends) pool.backends = backends_of(*wanted.backends, pool.backends);
 }
 
 tl::unexpected<RefusedChange> no_forwarding(const std::string& pool) {
   return refuse(Refusal::invalid, "pools." + pool + ".forwarding", "is needed for a new pool",
-                "\"l2\" or \"ipip\"");
+                "\"l2\", \"ipip\" or \"gue\"");
 }
 
 }  // namespace
@@ -87,6 +88,7 @@ ChangeResult replace_intent(const Intent& before, const WantedIntent& wanted) {
     if (!item.forwarding) return no_forwarding(name);
     if (auto old = before.pools.find(name); old != before.pools.end()) {
       pool.backends = old->second.backends;  // for their modes
+      pool.plan = old->second.plan;
     }
     set_pool(pool, item);
     if (!item.backends) pool.backends.clear();

@@ -42,6 +42,7 @@ struct WantedPool {
   std::optional<uint32_t> table_slots;
   std::optional<Probe> probe;
   std::optional<uint32_t> slow_start_ms;
+  std::optional<uint32_t> hold_s;
   std::optional<std::map<Address, WantedBackend>> backends;  // the whole set
 };
 
@@ -71,7 +72,7 @@ ChangeResult remove_backend(const Intent& before, const std::string& pool, const
 ChangeResult put_service(const Intent& before, const ServiceKey& key, const Service& service);
 ChangeResult remove_service(const Intent& before, const ServiceKey& key);
 
-// "l2", "ipip"; and back.
+// "l2", "ipip", "gue"; and back.
 const char* forwarding_name(Forwarding forwarding);
 std::optional<Forwarding> forwarding_of(std::string_view name);
 // "enabled", "draining", "disabled".

@@ -18,6 +18,10 @@ std::string pool_probe_text(const Pool& pool) {
   return probe_text(pool.probe);
 }
 
+std::string hold_text(const Pool& pool) {
+  return pool.hold_s == 0 ? "for ever" : duration_text(pool.hold_s * uint64_t{1000});
+}
+
 std::string slow_start_text(const Pool& pool) {
   return pool.slow_start_ms == 0 ? "none" : duration_text(pool.slow_start_ms);
 }
@@ -90,6 +94,9 @@ void pool_differences(const std::string& name, const Pool& from, const Pool& to,
   }
   if (from.slow_start_ms != to.slow_start_ms) {
     out.push_back(difference(what + " slow start", &from, &to, slow_start_text));
+  }
+  if (from.hold_s != to.hold_s) {
+    out.push_back(difference(what + " hold", &from, &to, hold_text));
   }
   walk(from.backends, to.backends,
        [&](const Address& address, const Backend* old, const Backend* now) {

@@ -10,6 +10,8 @@
 
 #include "controlplane/intent_rules.h"
 #include "controlplane/json_text.h"
+#include "controlplane/plan_json.h"
+#include "controlplane/pool_plan.h"
 #include "controlplane/probe_json.h"
 #include "controlplane/time_text.h"
 #include "dataplane/abi.h"
@@ -96,13 +98,14 @@ Result<std::map<Address, WantedBackend>> read_backends(const json& object,
 Result<WantedPool> read_pool(const json& object, const std::string& path) {
   if (auto is = need_object(object, path); !is) return tl::unexpected(is.error());
   auto known = json_only_fields(
-      object, path, {"forwarding", "table_slots", "probe", "slow_start_ms", "backends"});
+      object, path, {"forwarding", "table_slots", "probe", "slow_start_ms", "hold_s", "backends"});
   if (!known) return tl::unexpected(known.error());
   WantedPool out;
   if (auto value = object.find("forwarding"); value != object.end()) {
     if (value->is_string()) out.forwarding = forwarding_of(value->get_ref<const std::string&>());
     if (!out.forwarding) {
-      return fail(path + ".forwarding", "must be \"l2\" or \"ipip\", got " + json_shown(*value));
+      return fail(path + ".forwarding",
+                  "must be \"l2\", \"ipip\" or \"gue\", got " + json_shown(*value));
     }
   }
   if (auto value = object.find("table_slots"); value != object.end()) {
@@ -120,6 +123,11 @@ Result<WantedPool> read_pool(const json& object, const std::string& path) {
     if (!slow_start) return tl::unexpected(slow_start.error());
     out.slow_start_ms = static_cast<uint32_t>(*slow_start);
   }
+  if (auto value = object.find("hold_s"); value != object.end()) {
+    auto hold = json_number(*value, path + ".hold_s", 0, kHoldMax);
+    if (!hold) return tl::unexpected(hold.error());
+    out.hold_s = static_cast<uint32_t>(*hold);
+  }
   if (auto value = object.find("backends"); value != object.end()) {
     auto backends = read_backends(*value, path + ".backends");
     if (!backends) return tl::unexpected(backends.error());
@@ -136,7 +144,7 @@ Result<std::map<std::string, WantedPool>> read_pools(const json& object) {
     auto wanted = read_pool(value, path);
     if (!wanted) return tl::unexpected(wanted.error());
     if (!wanted->forwarding) {
-      return fail(path + ".forwarding", "is missing", "\"l2\" or \"ipip\"");
+      return fail(path + ".forwarding", "is missing", "\"l2\", \"ipip\" or \"gue\"");
     }
     out.emplace(name, std::move(*wanted));
   }
@@ -212,14 +220,15 @@ Result<WantedIntent> read_document(const json& root) {
 }
 
 // Names and addresses need no escapes: pool names have been checked, the rest is our own text.
-void write_pools_and_services(const Intent& intent, std::string& out) {
+void write_pools_and_services(const Intent& intent, bool with_plans, std::string& out) {
   out += "\"pools\":{";
   for (const auto& [name, pool] : intent.pools) {
     if (out.back() != '{') out += ',';
     out += '"' + name + "\":{\"forwarding\":\"" + forwarding_name(pool.forwarding) +
            "\",\"table_slots\":" + std::to_string(pool.table_slots) +
            ",\"probe\":" + write_probe(pool.probe) +
-           ",\"slow_start_ms\":" + std::to_string(pool.slow_start_ms) + ",\"backends\":{";
+           ",\"slow_start_ms\":" + std::to_string(pool.slow_start_ms) +
+           ",\"hold_s\":" + std::to_string(pool.hold_s) + ",\"backends\":{";
     for (const auto& [address, backend] : pool.backends) {
       if (out.back() != '{') out += ',';
       out += '"' + address.text() + "\":{\"weight\":" + std::to_string(backend.weight) +
@@ -230,7 +239,9 @@ void write_pools_and_services(const Intent& intent, std::string& out) {
       }
       out += '}';
     }
-    out += "}}";
+    out += '}';
+    if (with_plans && pool.plan) out += ",\"plan\":" + write_plan(*pool.plan);
+    out += '}';
   }
   out += "},\"services\":{";
   for (const auto& [key, service] : intent.services) {
@@ -238,6 +249,46 @@ void write_pools_and_services(const Intent& intent, std::string& out) {
     out += '"' + key.text() + "\":{\"pool\":\"" + service.pool + "\"}";
   }
   out += '}';
+}
+
+using Plans = std::map<std::string, ChangePlan>;  // by pool
+
+std::string plan_path(const std::string& pool) {
+  return json_path("pools", pool) + ".plan";
+}
+
+// What the document of a pool says beside its settings.
+Result<Plans> take_plans(json& pools) {
+  Plans out;
+  if (!pools.is_object()) return out;
+  for (auto& [name, pool] : pools.items()) {
+    if (!pool.is_object()) continue;
+    const auto value = pool.find("plan");
+    if (value == pool.end()) continue;
+    auto plan = read_plan(*value, plan_path(name));
+    if (!plan) return tl::unexpected(plan.error());
+    out.emplace(name, std::move(*plan));
+    pool.erase(value);
+  }
+  return out;
+}
+
+Result<void> give_plans(Plans plans, Intent& intent) {
+  for (auto& [name, pool] : intent.pools) {
+    const auto plan = plans.find(name);
+    const bool needs = pool.forwarding == Forwarding::gue;
+    if (needs != (plan != plans.end()))
+      return fail(plan_path(name), needs ? "is missing" : "belongs to forwarding gue only");
+    if (!needs) continue;
+    plan->second.wanted = shape_of(pool);
+    if (auto valid = check_plan(plan->second); !valid) {
+      Error error = valid.error();
+      error.field = plan_path(name) + "." + error.field;
+      return tl::unexpected(std::move(error));
+    }
+    pool.plan = std::move(plan->second);
+  }
+  return check_intent(intent);
 }
 
 }  // namespace
@@ -306,14 +357,14 @@ std::string write_intent(const Intent& intent) {
   std::snprintf(seed, sizeof seed, "%016llx", static_cast<unsigned long long>(intent.flow_seed));
   std::string out =
       "{\"revision\":" + std::to_string(intent.revision) + ",\"flow_seed\":\"" + seed + "\",";
-  write_pools_and_services(intent, out);
+  write_pools_and_services(intent, false, out);
   return out + "}";
 }
 
 std::string write_stored_intent(const Intent& intent) {
   std::string out = "{\"revision\":" + std::to_string(intent.revision) +
                     ",\"flow_seed\":" + std::to_string(intent.flow_seed) + ",";
-  write_pools_and_services(intent, out);
+  write_pools_and_services(intent, true, out);
   return out + "}";
 }
 
@@ -330,6 +381,8 @@ Result<Intent> read_stored_intent(std::string_view text) {
   auto seed =
       json_number((*root)["flow_seed"], "flow_seed", 0, std::numeric_limits<uint64_t>::max());
   if (!seed) return tl::unexpected(seed.error());
+  auto plans = take_plans((*root)["pools"]);
+  if (!plans) return tl::unexpected(plans.error());
   auto document = read_document(*root);
   if (!document) return tl::unexpected(document.error());
   const uint64_t revision = *document->revision;
@@ -338,6 +391,8 @@ Result<Intent> read_stored_intent(std::string_view text) {
   if (!intent) return tl::unexpected(intent.error().error);
   intent->revision = revision;
   intent->flow_seed = *seed;
+  if (auto given = give_plans(*std::move(plans), *intent); !given)
+    return tl::unexpected(given.error());
   return std::move(*intent);
 }
 

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <set>
 
+#include "controlplane/intent_change.h"
+#include "controlplane/pool_plan.h"
 #include "dataplane/abi.h"
 
 namespace guideway {
@@ -73,6 +75,28 @@ Result<void> check_probe(const Probe& probe, const std::string& path) {
   return {};
 }
 
+// l2 patches no address; a gue packet's list is of the outer header's family, and has backends of
+// before.
+Result<void> check_one_family(const std::string& path, const Pool& pool) {
+  const std::vector<Address> all = table_addresses(pool);
+  std::vector<Address> addresses;
+  for (const auto& [address, backend] : pool.backends) addresses.push_back(address);
+  addresses.insert(addresses.end(), all.begin(), all.end());
+  if (addresses.empty()) return {};
+  const Address& first = addresses.front();
+  // In order of address all IPv4 (::ffff:0:0/96) need not be together; look at each.
+  const auto other = std::find_if(addresses.begin(), addresses.end(), [&](const Address& address) {
+    return address.is_v4() != first.is_v4();
+  });
+  if (other == addresses.end()) return {};
+  const bool was = pool.backends.count(*other) == 0;
+  return fail(path + ".backends",
+              std::string(forwarding_name(pool.forwarding)) + " forwards one address family, but " +
+                  first.text() + " is " + family_name(first) + " and " + other->text() +
+                  (was ? ", which may still have connections, is " : " is ") + family_name(*other),
+              "use two pools, or forwarding ipip");
+}
+
 Result<void> check_pool(const std::string& name, const Pool& pool) {
   const std::string path = "pools." + name;
   if (!is_pool_name(name)) {
@@ -88,6 +112,8 @@ Result<void> check_pool(const std::string& name, const Pool& pool) {
   if (auto probe = check_probe(pool.probe, path + ".probe"); !probe) return probe;
   auto slow_start = check_range(path + ".slow_start_ms", pool.slow_start_ms, 0, kSlowStartMax);
   if (!slow_start) return slow_start;
+  auto hold = check_range(path + ".hold_s", pool.hold_s, 0, kHoldMax);
+  if (!hold) return hold;
   if (pool.backends.size() > GW_POOL_BACKENDS_MAX) {
     return fail(path + ".backends",
                 over_limit("backends in one pool", pool.backends.size(), GW_POOL_BACKENDS_MAX));
@@ -100,21 +126,7 @@ Result<void> check_pool(const std::string& name, const Pool& pool) {
     auto weight = check_range(backend_path + ".weight", backend.weight, 0, kWeightMax);
     if (!weight) return weight;
   }
-  if (pool.forwarding == Forwarding::l2 && !pool.backends.empty()) {
-    // In order of address all IPv4 (::ffff:0:0/96) need not be together; look at each.
-    const Address& first = pool.backends.begin()->first;
-    auto other = std::find_if(pool.backends.begin(), pool.backends.end(), [&](const auto& entry) {
-      return entry.first.is_v4() != first.is_v4();
-    });
-    if (other != pool.backends.end()) {
-      return fail(path + ".backends",
-                  "l2 forwards one address family, but " + first.text() + " is " +
-                      family_name(first) + " and " + other->first.text() + " is " +
-                      family_name(other->first),
-                  "use two pools, or forwarding ipip");
-    }
-  }
-  return {};
+  return pool.forwarding == Forwarding::ipip ? Result<void>{} : check_one_family(path, pool);
 }
 
 Result<void> check_service(const Intent& intent, const ServiceKey& key, const Service& service,
@@ -199,7 +211,7 @@ Result<void> check_intent(const Intent& intent) {
   std::set<Address> shared;  // both VIP and backend
   for (const auto& [name, pool] : intent.pools) {
     if (auto checked = check_pool(name, pool); !checked) return checked;
-    backends += pool.backends.size();
+    backends += std::max(pool.backends.size(), table_addresses(pool).size());
     slots += pool.table_slots;
     for (const auto& [address, backend] : pool.backends) {
       if (vips.count(address) != 0) shared.insert(address);

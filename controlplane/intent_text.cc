@@ -12,7 +12,8 @@ struct Name {
   const char* name;
 };
 
-constexpr Name<Forwarding> kForwardings[] = {{Forwarding::l2, "l2"}, {Forwarding::ipip, "ipip"}};
+constexpr Name<Forwarding> kForwardings[] = {
+    {Forwarding::l2, "l2"}, {Forwarding::ipip, "ipip"}, {Forwarding::gue, "gue"}};
 constexpr Name<BackendMode> kModes[] = {{BackendMode::enabled, "enabled"},
                                         {BackendMode::draining, "draining"},
                                         {BackendMode::disabled, "disabled"}};

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "bpf/gue.h"
 #include "dataplane/headers.h"
 
 namespace guideway {
@@ -29,7 +30,9 @@ uint8_t write_outer_header(uint8_t* outer, Forwarding forwarding, const Address&
                            const NextHop& hop) {
   const bool v4 = backend.is_v4();
   const uint16_t tunnel_type = v4 ? kEthernetIpv4 : kEthernetIpv6;
-  const bool tunnel = forwarding == Forwarding::ipip;
+  const bool tunnel = forwarding != Forwarding::l2;
+  const bool gue = forwarding == Forwarding::gue;
+  const uint8_t protocol = gue ? kProtocolUdp : uint8_t{0};
   put(outer, EthernetHeader{.destination = hop.mac,
                             .source = hop.source_mac,
                             .type = be16(tunnel ? tunnel_type : uint16_t{0})});
@@ -42,19 +45,27 @@ uint8_t write_outer_header(uint8_t* outer, Forwarding forwarding, const Address&
                        .id = be16(0),
                        .fragment = be16(kIpv4DontFragment),
                        .ttl = kOuterTtl,
-                       .protocol = 0,
+                       .protocol = protocol,
                        .checksum = be16(0),
                        .source = array_of<4>(hop.source->v4()),
                        .destination = array_of<4>(backend.v4())});
-    return sizeof(EthernetHeader) + sizeof(Ipv4Header);
+    ip += sizeof(Ipv4Header);
+  } else {
+    put(ip, Ipv6Header{.version_class_flow = be32(6u << 28),
+                       .payload_bytes = be16(0),
+                       .next_header = protocol,
+                       .hop_limit = kOuterTtl,
+                       .source = array_of<16>(hop.source->v6()),
+                       .destination = array_of<16>(backend.v6())});
+    ip += sizeof(Ipv6Header);
   }
-  put(ip, Ipv6Header{.version_class_flow = be32(6u << 28),
-                     .payload_bytes = be16(0),
-                     .next_header = 0,
-                     .hop_limit = kOuterTtl,
-                     .source = array_of<16>(hop.source->v6()),
-                     .destination = array_of<16>(backend.v6())});
-  return sizeof(EthernetHeader) + sizeof(Ipv6Header);
+  if (gue) {
+    const be16 ports[] = {be16(0), be16(GW_GUE_PORT)};
+    std::memset(ip, 0, kUdpHeaderBytes);
+    std::memcpy(ip, ports, sizeof ports);
+    ip += kUdpHeaderBytes;
+  }
+  return static_cast<uint8_t>(ip - outer);
 }
 
 }  // namespace guideway

@@ -12,6 +12,7 @@ constexpr uint64_t kMs = 1'000'000;
 constexpr uint32_t kSlowSteps = 64;
 constexpr uint64_t kSlowStepLeast = 100 * kMs;
 constexpr uint64_t kPanicGraceLeast = 1000 * kMs;
+constexpr uint64_t kDownLinger = 10'000 * kMs;
 
 uint64_t slow_step_ns(uint64_t slow_start_ns) {
   return std::max(slow_start_ns / kSlowSteps, kSlowStepLeast);
@@ -93,6 +94,7 @@ void PoolState::begin_slow_start(Backend& backend, uint64_t now_ns) const {
 void PoolState::configure(const Pool& pool, bool trusted, uint64_t now_ns) {
   const bool newly_probed = pool.probe.kind != ProbeKind::none && !probed_;
   probed_ = pool.probe.kind != ProbeKind::none;
+  gue_ = pool.forwarding == Forwarding::gue;
   slow_start_ns_ = pool.slow_start_ms * kMs;
   panic_grace_ns_ = std::max(
       kPanicGraceLeast,
@@ -236,27 +238,41 @@ bool PoolState::set_releases(uint64_t now_ns) {
   for (auto& [address, backend] : backends_) {
     // Nobody could have what a slow starter leaves.
     if (!full) backend.slow_ns = 0;
-    Release release{0, false};
-    if (backend.mode == BackendMode::draining && backend.seen != Seen::down) {
-      release.holds = true;
-    } else if (is_candidate(backend)) {
-      const bool trial = !any_up && (backend.seen == Seen::unknown ||
-                                     (condition_ == PoolCondition::panic && backend.in_panic));
-      if (backend.seen == Seen::up || trial) release = {slow_share(backend, now_ns), true};
-    }
+    const Release release = release_of(backend, any_up, now_ns);
     changed |= !(release == backend.release);
     backend.release = release;
   }
   return changed;
 }
 
+Release PoolState::release_of(const Backend& backend, bool any_up, uint64_t now_ns) const {
+  if (backend.mode == BackendMode::disabled) return {0, false};
+  if (is_candidate(backend)) {
+    const bool trial = !any_up && (backend.seen == Seen::unknown ||
+                                   (condition_ == PoolCondition::panic && backend.in_panic));
+    if (backend.seen == Seen::up || trial) return {slow_share(backend, now_ns), true};
+    if (gue_) return {0, backend.seen == Seen::unknown || lingers(backend, now_ns)};
+    return {0, false};
+  }
+  if (gue_) {
+    if (backend.seen == Seen::down) return {0, lingers(backend, now_ns)};
+    return {GW_SHARE_ALL, true};
+  }
+  return {0, backend.mode == BackendMode::draining && backend.seen != Seen::down};
+}
+
+bool PoolState::lingers(const Backend& backend, uint64_t now_ns) const {
+  return backend.seen == Seen::down && now_ns < backend.fell_ns + kDownLinger;
+}
+
 uint64_t PoolState::next_settle_ns() const {
   uint64_t next = 0;
   const uint64_t step = slow_step_ns(slow_start_ns_);
+  const auto take = [&](uint64_t due) { next = next == 0 ? due : std::min(next, due); };
   for (const auto& [address, backend] : backends_) {
-    if (backend.slow_ns == 0) continue;
-    const uint64_t due = backend.slow_ns + ((settled_ns_ - backend.slow_ns) / step + 1) * step;
-    next = next == 0 ? due : std::min(next, due);
+    if (gue_ && lingers(backend, settled_ns_)) take(backend.fell_ns + kDownLinger);
+    if (backend.slow_ns != 0)
+      take(backend.slow_ns + ((settled_ns_ - backend.slow_ns) / step + 1) * step);
   }
   return next;
 }

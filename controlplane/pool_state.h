@@ -13,6 +13,9 @@
 // - Slow start: a backend that comes (back) gets its slots share by share (in the order of the
 // slots'
 //   hash), while others are up that can have the rest.
+// - `gue`: a backend that is down is tried last for down_linger (others may still send it flows, or
+//   it may be a mistake), and left out after. One that drains keeps its slots here: the plan takes
+//   them (pool_plan.h).
 // - Blind: probing is broken on this side for at least one of its backends; verdicts are as they
 //   were.
 //
@@ -77,9 +80,9 @@ class PoolState {
     Transitions transitions;
     bool released = false;  // some release is another than before
   };
-  // After events, and when a slow start goes on.
+  // After events, and when next_settle_ns() says so.
   Settled settle(uint64_t now_ns);
-  // When a slow start goes on; 0: none is under way.
+  // When a slow start goes on, or a backend that is down is to be left out; 0: nothing is due.
   uint64_t next_settle_ns() const;
 
   // ALL and holds for one that is not a member.
@@ -125,11 +128,14 @@ class PoolState {
   void settle_condition(uint64_t now_ns, Transitions& out);
   void choose_for_panic(uint64_t now_ns);
   bool set_releases(uint64_t now_ns);
+  Release release_of(const Backend& backend, bool any_up, uint64_t now_ns) const;
+  bool lingers(const Backend& backend, uint64_t now_ns) const;
   uint32_t slow_share(const Backend& backend, uint64_t now_ns) const;
 
   std::map<Address, Backend> backends_;
   bool configured_ = false;
   bool probed_ = false;
+  bool gue_ = false;
   uint64_t slow_start_ns_ = 0;
   uint64_t panic_grace_ns_ = 0;
   PoolCondition condition_ = PoolCondition::normal;

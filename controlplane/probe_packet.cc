@@ -125,8 +125,11 @@ uint64_t pseudo_sum(const ProbeTarget& target, uint8_t protocol, size_t l4_bytes
 }
 
 bool is_outer(size_t bytes) {
-  return bytes == sizeof(EthernetHeader) || bytes == sizeof(EthernetHeader) + sizeof(Ipv4Header) ||
-         bytes == sizeof(EthernetHeader) + sizeof(Ipv6Header);
+  if (bytes == sizeof(EthernetHeader)) return true;
+  for (const size_t ip : {sizeof(Ipv4Header), sizeof(Ipv6Header)})
+    for (const size_t udp : {size_t{0}, size_t{kUdpHeaderBytes}})
+      if (bytes == sizeof(EthernetHeader) + ip + udp) return true;
+  return false;
 }
 
 }  // namespace

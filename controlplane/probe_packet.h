@@ -23,9 +23,9 @@ namespace guideway {
 
 class ProbePacket {
  public:
-  static constexpr unsigned kBytesMax = 192;  // an IPv6 tunnel, IPv6, UDP, a DNS query: 169
+  static constexpr unsigned kBytesMax = 192;  // gue over IPv6, IPv6, UDP, a DNS query: 185
 
-  // For tcp, icmp and udp. Fails if the outer header is none of the three, or if source and
+  // For tcp, icmp and udp. Fails if the outer header is none of abi.h, or if source and
   // destination are of two families.
   static Result<ProbePacket> make(const ProbeTarget& target, const gw_probe_secret& secret);
 

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <map>
 
+#include "controlplane/pool_plan.h"
 #include "controlplane/unique_fd.h"
 
 namespace guideway {
@@ -44,6 +45,7 @@ const SealedTable* table_of(const TableMap& tables, const std::string& name, con
   auto entry = tables.find(name);
   if (entry == tables.end() || entry->second.table == nullptr) return nullptr;
   const PoolTable& made = entry->second;
+  if (pool.plan) return made.history == pool.plan->history ? made.table.get() : nullptr;
   bool same = made.slots == pool.table_slots &&
               std::equal(made.backends.begin(), made.backends.end(), pool.backends.begin(),
                          pool.backends.end(), [](const MaglevBackend& a, const auto& b) {
@@ -56,6 +58,15 @@ std::string time_text(uint64_t monotonic_ns) {
   return monotonic_ns == 0 ? "" : wall_time(monotonic_ns);
 }
 
+PoolStatus::Change change_of(const ChangePlan& plan) {
+  PoolStatus::Change out;
+  out.epoch = plan.history.current.number;
+  if (plan.history.incoming) out.incoming = plan.history.incoming->number;
+  for (const Epoch& epoch : plan.history.earlier) out.earlier.push_back(epoch.number);
+  out.wanted = next_epoch(plan.history.current, plan.wanted).has_value();
+  return out;
+}
+
 PoolStatus make_pool(const StatusSource& source, const std::string& name, const Pool& pool) {
   PoolStatus out;
   out.name = name;
@@ -63,6 +74,8 @@ PoolStatus make_pool(const StatusSource& source, const std::string& name, const 
   out.table_slots = pool.table_slots;
   out.probe = pool.probe;
   out.slow_start_ms = pool.slow_start_ms;
+  out.hold_s = pool.hold_s;
+  if (pool.plan) out.change = change_of(*pool.plan);
   if (const PoolState* state = source.health.pool(name)) {
     out.condition = state->condition();
     out.condition_reason = state->condition_reason();
@@ -71,7 +84,7 @@ PoolStatus make_pool(const StatusSource& source, const std::string& name, const 
   const SealedTable* table = table_of(source.tables, name, pool);
   if (table != nullptr) out.digest = table->digest();
   out.backends.reserve(pool.backends.size());
-  uint32_t index = 0;
+  const std::vector<Address> order = table_addresses(pool);
   for (const auto& [address, backend] : pool.backends) {
     BackendStatus item;
     item.address = address;
@@ -86,13 +99,13 @@ PoolStatus make_pool(const StatusSource& source, const std::string& name, const 
       item.sight = view->sight;
     }
     item.next_hop = source.next_hop(address).hop;
-    if (table != nullptr) {
-      item.slots = table->slots_of(index);
+    const auto at = std::lower_bound(order.begin(), order.end(), address);
+    if (table != nullptr && at != order.end() && *at == address) {
+      item.slots = table->slots_of(static_cast<uint32_t>(at - order.begin()));
       item.share = static_cast<double>(item.slots) / table->slots();
     }
     item.traffic = source.backend_traffic(name, address);
     out.backends.push_back(std::move(item));
-    ++index;
   }
   return out;
 }

@@ -49,6 +49,15 @@ struct PoolStatus {
   uint32_t services = 0;
   Probe probe;
   uint32_t slow_start_ms = 0;
+  uint32_t hold_s = 0;
+  struct Change {
+    uint64_t epoch = 0;     // in use
+    uint64_t incoming = 0;  // prepared; 0: none
+    std::vector<uint64_t> earlier;
+    bool wanted = false;  // the pool's settings want another table than that in use
+    std::string waits;    // why the next step is not taken; empty: it is, or none is needed
+  };
+  std::optional<Change> change;  // gue
   PoolCondition condition = PoolCondition::normal;
   std::string condition_reason;  // empty when normal
   std::string condition_since;   // RFC 3339; empty: from the beginning

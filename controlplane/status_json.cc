@@ -136,13 +136,24 @@ std::string write_next_hop(const std::optional<NextHop>& hop) {
          field("mac", quoted_plain(mac_text(hop->mac))) + field("mtu", hop->mtu) + "}";
 }
 
+std::string write_change(const PoolStatus& pool) {
+  if (!pool.change) return "null";
+  const PoolStatus::Change& change = *pool.change;
+  return "{\"epoch\":" + std::to_string(change.epoch) +
+         field("incoming", change.incoming == 0 ? "null" : std::to_string(change.incoming)) +
+         field("earlier", array(change.earlier, [](uint64_t n) { return std::to_string(n); })) +
+         field("wanted", change.wanted ? "true" : "false") +
+         field("waits", json_quoted(change.waits)) + "}";
+}
+
 std::string write_pool(const PoolStatus& pool) {
   return "{\"name\":" + quoted_plain(pool.name) +
          field("forwarding", quoted_plain(forwarding_name(pool.forwarding))) +
          field("table_slots", pool.table_slots) +
          field("digest", quoted_plain(pool.digest == 0 ? "" : hex16(pool.digest))) +
          field("services", pool.services) + field("probe", write_probe(pool.probe)) +
-         field("slow_start_ms", pool.slow_start_ms) + field("health", write_condition(pool)) +
+         field("slow_start_ms", pool.slow_start_ms) + field("hold_s", pool.hold_s) + field("change", write_change(pool)) +
+         field("health", write_condition(pool)) +
          field("backends", array(pool.backends, write_backend)) + "}";
 }
 

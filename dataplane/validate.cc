@@ -65,7 +65,8 @@ Result<void> validate_pool(const gw_pool& pool, uint32_t i, const gw_root& root)
       pool.backends > root.backends - pool.backend_first)
     return fail(field + ".backends",
                 "out of range: " + number(pool.backend_first) + " + " + number(pool.backends));
-  if (pool.reserved[0] != 0 || pool.reserved[1] != 0) return fail(field + ".reserved", "not zero");
+  if ((pool.flags & ~GW_POOL_GUE) != 0) return fail(field + ".flags", "unknown: " + number(pool.flags));
+  if (pool.reserved != 0 || pool.reserved2 != 0) return fail(field + ".reserved", "not zero");
   return {};
 }
 
@@ -98,7 +99,9 @@ Result<uint64_t> validate_table(std::span<const uint8_t> bytes) {
     return fail("hops", "out of range: " + number(table.hops));
   if (table.backends == 0 || table.backends > GW_POOL_BACKENDS_MAX)
     return fail("backends", "out of range: " + number(table.backends));
-  if (table.reserved != 0 || table.reserved2 != 0) return fail("reserved", "not zero");
+  if ((table.flags & ~(GW_TABLE_OWNERS | GW_TABLE_STAND_INS)) != 0)
+    return fail("flags", "unknown: " + number(table.flags));
+  if (table.reserved2 != 0) return fail("reserved", "not zero");
   const uint64_t entries = uint64_t{table.slots} * table.hops;
   if (!array_fits(table.hops_offset, entries, sizeof(uint16_t), sizeof table, bytes.size()))
     return fail("hops_offset", "the hops do not lie within the table");

@@ -119,7 +119,7 @@ void add_service_commands(CLI::App& app, Line& line) {
 CLI::Option* add_pool_settings(CLI::App& command, PoolSettings& settings) {
   auto* forwarding =
       command.add_option("--forwarding", settings.forwarding, "how packets get to the backends")
-          ->check(CLI::IsMember({"l2", "ipip"}))
+          ->check(CLI::IsMember({"l2", "ipip", "gue"}))
           ->type_name("METHOD");
   command
       .add_option("--table-slots", settings.table_slots,

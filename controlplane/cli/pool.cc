@@ -67,7 +67,7 @@ int pool_list(const Context& context) {
                backend_summary(pool)});
   }
   if (table.empty()) {
-    context.out << "no pools; add one: guideway pool add NAME --forwarding l2|ipip\n";
+    context.out << "no pools; add one: guideway pool add NAME --forwarding l2|ipip|gue\n";
   } else {
     table.print(context.out, context.colour);
   }

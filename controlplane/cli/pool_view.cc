@@ -79,6 +79,26 @@ void print_probe(const Context& context, const Json& pool) {
   context.out << '\n';
 }
 
+// "epoch 12; 13 is prepared; 10, 11 may still have connections; waits: ..."
+void print_change(const Context& context, const Json& pool) {
+  const Json& change = field(pool, "change");
+  if (!change.is_object()) return;
+  const uint64_t incoming = number(change, "incoming");
+  const Json& earlier = field(change, "earlier");
+  if (incoming == 0 && earlier.empty() && !truth(change, "wanted")) return;
+  std::string line = "epoch " + std::to_string(number(change, "epoch"));
+  if (incoming != 0) {
+    line += "; " + std::to_string(incoming) + " is prepared";
+  } else if (truth(change, "wanted")) {
+    line += "; another is wanted";
+  }
+  std::string numbers;
+  for (const Json& epoch : earlier) numbers += (numbers.empty() ? "" : ", ") + epoch.dump();
+  if (!numbers.empty()) line += "; connections of " + numbers + " may still be there";
+  if (const std::string waits = text(change, "waits"); !waits.empty()) line += "; waits: " + waits;
+  context.out << "  change: " << printable(line) << '\n';
+}
+
 }  // namespace
 
 std::string backend_summary(const Json& pool) {
@@ -165,6 +185,7 @@ void print_pool(const Context& context, const Json& pool, size_t backends_max) {
   context.out << '\n';
   print_probe(context, pool);
   print_condition(context, pool);
+  print_change(context, pool);
   print_backends(context, pool, backends_max, 2);
 }
 

@@ -47,7 +47,7 @@ _guideway_options() {
     apply) options+=" --dry-run --no-wait" ;;
     "node drain" | "node enable") options+=" --wait --timeout" ;;
     doctor) options+=" --config" ;;
-    "agent run") options+=" --interface --allow --once --bpf-dir" ;;
+    "agent run") options+=" --interface --allow --once --bpf-dir --key --listen" ;;
     "agent status" | "agent detach") options+=" --interface" ;;
   esac
   _guideway_offer "$options"
@@ -61,7 +61,7 @@ _guideway_argument() {
     pool:0) _guideway_offer "add set remove list show" ;;
     backend:0) _guideway_offer "add remove drain enable disable weight list" ;;
     node:0) _guideway_offer "drain enable" ;;
-    agent:0) _guideway_offer "run status detach" ;;
+    agent:0) _guideway_offer "run status detach key" ;;
     apply:0) _guideway_files ;;
     "service remove:0" | "service add:0" | explain:1)
       _guideway_offer "$(_guideway_values service service list)" ;;
@@ -89,7 +89,7 @@ _guideway() {
     case $previous in
       --socket) _guideway_socket=(--socket "$word") previous="" && continue ;;
       --pool | --forwarding | --table-slots | --weight | --config | --interface | --allow | \
-        --bpf-dir | --probe | --probe-interval | --probe-timeout | --fall | --rise | \
+        --bpf-dir | --key | --listen | --probe | --probe-interval | --probe-timeout | --fall | --rise | \
         --probe-query | --probe-host | --slow-start | --deadline | --since | --limit | --timeout)
         previous="" && continue ;;
     esac
@@ -108,11 +108,11 @@ _guideway() {
 
   COMPREPLY=()
   case $previous in
-    --socket | --config | --bpf-dir) _guideway_files ;;
+    --socket | --config | --bpf-dir | --key) _guideway_files ;;
     --interface) _guideway_offer "$(cd /sys/class/net && echo *)" ;;
-    --allow) ;;
+    --allow | --listen) ;;
     --pool) _guideway_offer "$(_guideway_values name pool list)" ;;
-    --forwarding) _guideway_offer "l2 ipip" ;;
+    --forwarding) _guideway_offer "l2 ipip gue" ;;
     --probe) _guideway_offer "none icmp tcp: udp: http:" ;;
     --probe-query) _guideway_offer "dns echo" ;;
     --table-slots | --weight | --probe-interval | --probe-timeout | --fall | --rise | \

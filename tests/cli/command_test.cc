@@ -144,7 +144,7 @@ TEST_F(Command, PoolListAndShow) {
   expect(ask({"pool", "list"}), 0, table, "");
   server.answer("GET /v1/pools", 200, "[]");
   expect(ask({"pool", "list"}), 0,
-         "no pools; add one: guideway pool add NAME --forwarding l2|ipip\n", "");
+         "no pools; add one: guideway pool add NAME --forwarding l2|ipip|gue\n", "");
 
   server.answer("GET /v1/pools/web", 200, kPool);
   std::string backends =

@@ -96,7 +96,7 @@ TEST(Completion, OffersEveryCommandAndOptionThatThereIs) {
 TEST(Completion, FinishesWords) {
   EXPECT_EQ(offered("guideway st"), Words{"status"});
   EXPECT_EQ(offered("guideway --json --socket /x pool a"), Words{"add"});
-  EXPECT_EQ(offered("guideway pool add web --forwarding "), (Words{"l2", "ipip"}));
+  EXPECT_EQ(offered("guideway pool add web --forwarding "), (Words{"l2", "ipip", "gue"}));
   EXPECT_EQ(offered("guideway pool add web --forwarding i"), Words{"ipip"});
   EXPECT_EQ(offered("guideway pool set web --probe "),
             (Words{"none", "icmp", "tcp:", "udp:", "http:"}));

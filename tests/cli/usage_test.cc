@@ -72,7 +72,7 @@ TEST(Usage, ErrorsAreTwoAndHelpful) {
       {{"pool", "add", "web"},
        "guideway: --forwarding is required\n  see `guideway pool add --help`\n"},
       {{"pool", "add", "web", "--forwarding", "gre"},
-       "guideway: --forwarding: gre not in {l2,ipip}\n  see `guideway pool add --help`\n"},
+       "guideway: --forwarding: gre not in {l2,ipip,gue}\n  see `guideway pool add --help`\n"},
       {{"backend", "weight", "web", "10.0.0.1", "much"},
        "guideway: Could not convert: WEIGHT = much\n  see `guideway backend weight --help`\n"},
       {{"status", "now"},

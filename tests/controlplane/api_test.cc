@@ -115,7 +115,7 @@ TEST_F(ApiTest, ALifeOfAPool) {
   expect(200, "PUT", "/v1/services/203.0.113.10:443/tcp", R"({"pool":"web"})");
   answer = expect(200, "GET", "/v1/intent");
   EXPECT_EQ(answer, json::parse(R"({"revision":4,"flow_seed":"0000000000000001",
-    "pools":{"web":{"forwarding":"l2","table_slots":65537,"probe":null,"slow_start_ms":0,
+    "pools":{"web":{"forwarding":"l2","table_slots":65537,"probe":null,"slow_start_ms":0,"hold_s":86400,
       "backends":{"10.0.0.21":{"weight":100,"mode":"enabled"},
                   "10.0.0.99":{"weight":300,"mode":"enabled"}}}},
     "services":{"203.0.113.10:443/tcp":{"pool":"web"}}})"));

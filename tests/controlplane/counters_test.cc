@@ -90,7 +90,7 @@ TEST(Counters, WhatIsNotCountersIsRefused) {
   {
     CountersFile file;
     file.header().layout = GW_LAYOUT + 1;
-    EXPECT_EQ(reason_of(file), file.path() + ": layout 3, this control plane reads 2");
+    EXPECT_EQ(reason_of(file), file.path() + ": layout 4, this control plane reads 3");
   }
   {
     CountersFile file;

@@ -25,7 +25,7 @@ class FakeControl : public Control {
         health_(
             *loop_, NodeConfig{}, "",
             [this](const Address& address) -> const NextHopState& { return next_hop(address); },
-            [] {}) {
+            [](bool) {}) {
     Intent intent;
     intent.flow_seed = 1;
     intent_ = std::make_shared<const Intent>(std::move(intent));

@@ -40,27 +40,21 @@ Intent sample_intent() {
   Intent intent;
   intent.revision = 12;
   intent.flow_seed = 0x1122334455667788;
-  Pool web{.forwarding = Forwarding::ipip,
-           .table_slots = 251,
-           .probe = {},
-           .slow_start_ms = 0,
-           .backends = {}};
+  Pool web;
+  web.forwarding = Forwarding::ipip;
+  web.table_slots = 251;
   web.backends[ip("10.0.0.21")] = {100};
   web.backends[ip("10.0.0.22")] = {50};
   web.backends[ip("fd00::21")] = {50};
   web.backends[ip("10.0.0.29")] = {0};
-  Pool lan{.forwarding = Forwarding::l2,
-           .table_slots = 509,
-           .probe = {},
-           .slow_start_ms = 0,
-           .backends = {}};
+  Pool lan;
+  lan.forwarding = Forwarding::l2;
+  lan.table_slots = 509;
   lan.backends[ip("10.0.0.31")] = {1};
   lan.backends[ip("10.9.0.1")] = {1};  // behind a gateway
-  Pool idle{.forwarding = Forwarding::l2,
-            .table_slots = 251,
-            .probe = {},
-            .slow_start_ms = 0,
-            .backends = {}};
+  Pool idle;
+  idle.forwarding = Forwarding::l2;
+  idle.table_slots = 251;
   idle.backends[ip("10.0.0.41")] = {0};
   intent.pools = {{"web", web}, {"lan", lan}, {"idle", idle}};
   intent.services[{ip("203.0.113.10"), IPPROTO_UDP, 0}] = {"lan"};
@@ -123,7 +117,7 @@ TEST(Image, TheDataplaneTakesIt) {
 TEST(Image, RootHeader) {
   const Built b;
   EXPECT_EQ(std::memcmp(b.root.data(), "WGGWROOT", 8), 0);
-  EXPECT_EQ(at<uint32_t>(b.root, 8), 2u);
+  EXPECT_EQ(at<uint32_t>(b.root, 8), 3u);
   EXPECT_EQ(at<uint32_t>(b.root, 12), 0u);
   EXPECT_EQ(at<uint64_t>(b.root, 16), b.root.size());
   EXPECT_EQ(at<uint64_t>(b.root, 24), XXH3_64bits(b.root.data() + 32, b.root.size() - 32));

@@ -416,7 +416,7 @@ TEST(IntentChange, RefusalsHaveAKind) {
   none = put_pool(before, "new", {});
   ASSERT_FALSE(none);
   EXPECT_EQ(none.error().error.text(),
-            "pools.new.forwarding: is needed for a new pool (\"l2\" or \"ipip\")");
+            "pools.new.forwarding: is needed for a new pool (\"l2\", \"ipip\" or \"gue\")");
   WantedIntent stale;
   stale.revision = 6;
   none = replace_intent(before, stale);

@@ -164,11 +164,9 @@ class PublisherTest : public ::testing::Test {
     Intent intent;
     intent.revision = generation * 10;
     for (const uint32_t number : pools) {
-      Pool pool{.forwarding = Forwarding::l2,
-                .table_slots = 509,
-                .probe = {},
-                .slow_start_ms = 0,
-                .backends = {}};
+      Pool pool;
+      pool.forwarding = Forwarding::l2;
+      pool.table_slots = 509;
       const uint8_t address[4] = {10, 1, static_cast<uint8_t>(number >> 8),
                                   static_cast<uint8_t>(number)};
       pool.backends[Address::from_v4(address)] = {100};
@@ -343,7 +341,7 @@ TEST_F(PublisherTest, AnotherLayoutIsRefusedWithAClearProblem) {
   dataplane.send(hello);
   EXPECT_EQ(dataplane.receive().first.type, 0u);
   EXPECT_EQ(problem(),
-            "the dataplane accepts image layouts 3 to 4, this control plane writes 2: upgrade the "
+            "the dataplane accepts image layouts 4 to 5, this control plane writes 3: upgrade the "
             "older of the two");
   EXPECT_FALSE(publish(image(6, {1})));
   EXPECT_TRUE(loop_([&] { return log_.empty(); }));

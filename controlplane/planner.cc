@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/planner.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <new>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include "controlplane/pool_plan.h"
+#include "controlplane/priority.h"
+
+namespace guideway {
+Planner::Planner(EventLoop& loop, World world, Pace pace)
+    : loop_(loop), world_(std::move(world)), pace_(pace) {
+  timer_ = loop_.every(pace_.look, [this] { look(); });
+}
+
+Planner::~Planner() {
+  *alive_ = false;
+  loop_.cancel(timer_);
+  if (thread_.joinable()) thread_.join();
+}
+
+std::string Planner::waits(const std::string& pool) const {
+  const auto found = watches_.find(pool);
+  return found == watches_.end() ? "" : found->second.waits;
+}
+
+void Planner::look() {
+  if (busy_) {
+    again_ = true;
+    return;
+  }
+  const uint64_t confirmed = world_.confirmed();
+  const std::shared_ptr<const Intent> intent = world_.intent();
+  std::erase_if(watches_, [&](const auto& entry) {
+    const auto pool = intent->pools.find(entry.first);
+    return pool == intent->pools.end() || !pool->second.plan || at_rest(*pool->second.plan);
+  });
+  for (const auto& [name, pool] : intent->pools)
+    if (pool.plan && !at_rest(*pool.plan)) watch(name, pool, confirmed);
+  end_drains(confirmed);
+  if (auto todo = jobs(confirmed); !todo.empty()) start(std::move(todo), confirmed);
+}
+
+void Planner::watch(const std::string& name, const Pool& pool, uint64_t confirmed) {
+  Watch& watch = watches_[name];
+  const auto now = Clock::now();
+  if (watch.revision != pool.plan->revision) {
+    watch.revision = pool.plan->revision;
+    watch.confirmed_at = {};
+    watch.next_ask = {};
+    watch.answers.clear();
+  }
+  if (watch.confirmed_at == Clock::time_point{} && confirmed >= watch.revision) {
+    watch.confirmed_at = now;
+    watch.waits.clear();
+  }
+  std::map<uint64_t, Clock::time_point> earlier;
+  for (const Epoch& epoch : pool.plan->history.earlier) {
+    const auto known = watch.earlier.find(epoch.number);
+    earlier[epoch.number] = known == watch.earlier.end() ? now : known->second;
+  }
+  watch.earlier = std::move(earlier);
+}
+
+// Those that no list needs any more are out of service.
+void Planner::end_drains(uint64_t confirmed) {
+  const std::shared_ptr<const Intent> intent = world_.intent();
+  std::optional<Intent> next;
+  std::string what;
+  for (const auto& [name, pool] : intent->pools) {
+    if (!pool.plan || confirmed < pool.plan->revision) continue;
+    for (const auto& [address, backend] : pool.backends) {
+      if (backend.mode != BackendMode::draining || !is_drained(pool, address)) continue;
+      if (!next) next = *intent;
+      Backend& ended = next->pools.at(name).backends.at(address);
+      ended.mode = BackendMode::disabled;
+      ended.drain_until = 0;
+      what += (what.empty() ? "drained " : ", ") + name + " " + address.text();
+    }
+  }
+  if (next) (void)world_.commit(std::move(*next), what);  // what went wrong is in the log
+}
+
+std::vector<Planner::Job> Planner::jobs(uint64_t confirmed) {
+  std::vector<Job> out;
+  const std::shared_ptr<const Intent> intent = world_.intent();
+  const auto now = Clock::now();
+  for (auto& [name, watch] : watches_) {
+    const auto found = intent->pools.find(name);
+    if (found == intent->pools.end() || !found->second.plan) continue;
+    const Pool& pool = found->second;
+    Job job{.pool = name, .plan = *pool.plan, .events = {}, .ask = false};
+    for (Answers& answers : watch.answers) job.events.emplace_back(std::move(answers));
+    watch.answers.clear();
+    if (watch.confirmed_at == Clock::time_point{}) {
+      watch.waits = "for revision " + std::to_string(watch.revision) + " to be adopted";
+      continue;
+    }
+    for (const auto& [epoch, since] : watch.earlier)
+      if (pool.hold_s != 0 && now >= since + std::chrono::seconds(pool.hold_s))
+        job.events.emplace_back(Deadline{watch.revision, epoch});
+    job.ask = watch.asked == 0 && !watch.earlier.empty() &&
+              now >= watch.confirmed_at + pace_.settle && now >= watch.next_ask;
+    const bool goes_on = pool.plan->history.incoming.has_value() ||
+                         next_epoch(pool.plan->history.current, pool.plan->wanted).has_value();
+    // A change that waits for room is tried again when something was retired, or asked.
+    if (goes_on && (watch.waits.empty() || job.ask || !job.events.empty()))
+      job.events.emplace_back(Confirmed{confirmed});
+    if (!job.events.empty() || job.ask) out.push_back(std::move(job));
+  }
+  return out;
+}
+
+void Planner::start(std::vector<Job> todo, uint64_t confirmed) {
+  busy_ = true;
+  if (thread_.joinable()) thread_.join();
+  const uint64_t next_revision = world_.intent()->revision + 1;
+  const auto run = [this, confirmed, next_revision](std::vector<Job> work) {
+    set_thread_nice(kBuilderNice);
+    auto outcomes = std::make_shared<std::vector<Outcome>>();
+    for (Job& job : work) {
+      Outcome outcome;
+      outcome.pool = job.pool;
+      outcome.before = job.plan;
+      outcome.stepped = !job.events.empty();
+      for (const PlanEvent& event : job.events) {
+        PlanStep taken = step(job.plan, event, next_revision);
+        if (taken.changed || !taken.waits.empty()) outcome.step = std::move(taken);
+        if (outcome.step.changed) break;
+      }
+      if (!outcome.step.changed && job.ask)
+        outcome.questions = retire_questions(job.plan, confirmed);
+      outcomes->push_back(std::move(outcome));
+    }
+    loop_.post([this, alive = alive_, outcomes] {
+      if (*alive) take(std::move(*outcomes));
+    });
+  };
+  try {
+    thread_ = std::thread([run, work = std::move(todo)]() mutable { run(std::move(work)); });
+  } catch (const std::system_error& error) {
+    spdlog::error("no thread for the next step of a change: {}", error.what());
+    busy_ = false;  // tried again with the next look
+  }
+}
+
+void Planner::take(std::vector<Outcome> outcomes) {
+  busy_ = false;
+  const std::shared_ptr<const Intent> intent = world_.intent();
+  std::optional<Intent> next;
+  std::string what;
+  for (Outcome& outcome : outcomes) {
+    const auto pool = intent->pools.find(outcome.pool);
+    if (pool == intent->pools.end() || pool->second.plan != outcome.before) continue;
+    if (outcome.stepped) watches_[outcome.pool].waits = outcome.step.waits;
+    if (outcome.step.changed) {
+      if (!next) next = *intent;
+      ChangePlan& plan = *(next->pools.at(outcome.pool).plan = std::move(outcome.step.plan));
+      // Another change may have come meanwhile.
+      plan.revision = intent->revision + 1;
+      what += (what.empty() ? "" : "; ") + outcome.pool + ": " + outcome.step.did;
+    }
+    ask(outcome.pool, std::move(outcome.questions));
+  }
+  if (next) (void)world_.commit(std::move(*next), what);  // what went wrong is in the log
+  if (std::exchange(again_, false)) look();
+}
+
+void Planner::ask(const std::string& pool, std::vector<RetireQuestion> questions) {
+  if (questions.empty()) return;
+  Watch& watch = watches_[pool];
+  watch.next_ask = Clock::now() + pace_.ask_again;
+  for (RetireQuestion& question : questions) {
+    Answers answers{question.revision, question.epoch, question.part, {}};
+    if (question.ask.empty()) {
+      watch.answers.push_back(std::move(answers));
+      again_ = true;
+      continue;
+    }
+    if (!world_.ask) {
+      watch.waits = "no agents are asked ([agents] key_file): epoch " +
+                    std::to_string(question.epoch) + " stays for the time of `hold`";
+      continue;
+    }
+    ++watch.asked;
+    world_.ask(pool, std::move(question.ask),
+               [this, alive = alive_, pool, answers](Sockets sockets) mutable {
+                 if (!*alive) return;
+                 const auto found = watches_.find(pool);
+                 if (found == watches_.end()) return;
+                 if (found->second.asked > 0) --found->second.asked;
+                 answers.sockets = std::move(sockets);
+                 found->second.answers.push_back(std::move(answers));
+                 look();
+               });
+  }
+}
+
+}  // namespace guideway

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/pool_plan.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "controlplane/intent_rules.h"
+#include "dataplane/abi.h"
+
+namespace guideway {
+namespace {
+
+bool has_weight(const Epoch& epoch, const Address& address) {
+  return std::any_of(epoch.members.begin(), epoch.members.end(), [&](const MaglevBackend& member) {
+    return member.address == address && member.weight > 0;
+  });
+}
+
+bool keeps(const Epoch& epoch, const Address& address) {
+  return has_weight(epoch, address) || epoch.kept_stand_ins.count(address) > 0;
+}
+
+bool is_size(uint32_t slots) {
+  return slots >= kTableSlotsMin && slots <= GW_TABLE_SLOTS_MAX && is_prime(slots);
+}
+
+Result<void> check_epoch(const Epoch& epoch) {
+  if (!is_size(epoch.slots)) return fail("slots", "is no table size");
+  if (!is_size(epoch.fill_slots) || epoch.fill_slots > epoch.slots)
+    return fail("fill_slots", "is no table size, or above that of the table");
+  if (epoch.members.size() > GW_POOL_BACKENDS_MAX) return fail("members", "are too many");
+  for (const MaglevBackend& member : epoch.members) {
+    if (member.weight > kWeightMax) return fail("members." + member.address.text(), "weight");
+    if (std::string problem = address_problem(member.address); !problem.empty())
+      return fail("members." + member.address.text(), problem);
+  }
+  size_t kept = 0;
+  for (const auto& [address, slots] : epoch.kept_stand_ins) {
+    const std::string path = "kept_stand_ins." + address.text();
+    const bool is_member =
+        std::any_of(epoch.members.begin(), epoch.members.end(),
+                    [&](const MaglevBackend& member) { return member.address == address; });
+    if (!is_member) return fail(path, "is no member");
+    if (!std::is_sorted(slots.begin(), slots.end(), std::less_equal<>()) || slots.empty() ||
+        slots.back() >= epoch.slots)
+      return fail(path, "are not ascending slots of the table");
+    kept += slots.size();
+  }
+  if (kept > kKeptStandInsMax) return fail("kept_stand_ins", "are too many");
+  return {};
+}
+
+}  // namespace
+
+PoolShape shape_of(const Pool& pool) {
+  PoolShape shape;
+  shape.slots = pool.table_slots;
+  shape.members.reserve(pool.backends.size());
+  for (const auto& [address, backend] : pool.backends) {
+    const bool takes = backend.mode == BackendMode::enabled;
+    shape.members.push_back({address, takes ? backend.weight : 0});
+  }
+  return shape;
+}
+
+// No slot of it has ever led to anybody, or does any more.
+static bool is_unused(const PoolHistory& history) {
+  const auto none = [](const Epoch& epoch) {
+    return std::all_of(epoch.members.begin(), epoch.members.end(),
+                       [](const MaglevBackend& member) { return member.weight == 0; });
+  };
+  return history.earlier.empty() && !history.incoming && none(history.current);
+}
+
+void follow_plans(Intent& intent) {
+  for (auto& [name, pool] : intent.pools) {
+    if (pool.forwarding != Forwarding::gue) {
+      pool.plan.reset();
+      continue;
+    }
+    PoolShape shape = shape_of(pool);
+    if (!pool.plan) {
+      pool.plan = first_plan(std::move(shape), intent.revision);
+    } else if (pool.plan->wanted != shape && is_unused(pool.plan->history)) {
+      const uint64_t number = pool.plan->history.current.number + 1;
+      pool.plan = first_plan(std::move(shape), intent.revision);
+      pool.plan->history.current.number = number;
+    } else if (pool.plan->wanted != shape) {
+      pool.plan = step(*pool.plan, Want{std::move(shape), false}, intent.revision).plan;
+    }
+  }
+}
+
+std::vector<Address> table_addresses(const Pool& pool) {
+  if (pool.plan) return pool_addresses(pool.plan->history);
+  std::vector<Address> out;
+  out.reserve(pool.backends.size());
+  for (const auto& [address, backend] : pool.backends) out.push_back(address);
+  return out;
+}
+
+bool is_drained(const Pool& pool, const Address& backend) {
+  if (!pool.plan) return false;
+  const PoolHistory& history = pool.plan->history;
+  if (keeps(history.current, backend)) return false;
+  if (history.incoming && keeps(*history.incoming, backend)) return false;
+  return std::none_of(history.earlier.begin(), history.earlier.end(),
+                      [&](const Epoch& epoch) { return keeps(epoch, backend); });
+}
+
+Result<void> check_plan(const ChangePlan& plan) {
+  const auto below = [](const std::string& path, Error error) {
+    error.field = path + "." + error.field;
+    return tl::unexpected(std::move(error));
+  };
+  std::set<uint64_t> numbers;
+  const auto check = [&](const std::string& path, const Epoch& epoch) -> Result<void> {
+    if (!numbers.insert(epoch.number).second) return fail(path + ".number", "stands twice");
+    if (auto valid = check_epoch(epoch); !valid) return below(path, valid.error());
+    return {};
+  };
+  if (auto valid = check("current", plan.history.current); !valid) return valid;
+  if (plan.history.incoming)
+    if (auto valid = check("incoming", *plan.history.incoming); !valid) return valid;
+  for (size_t i = 0; i < plan.history.earlier.size(); ++i) {
+    auto valid = check("earlier." + std::to_string(i), plan.history.earlier[i]);
+    if (!valid) return valid;
+  }
+  if (!build_hop_table(plan.history)) return fail("history", "has a slot with too many hops");
+  return {};
+}
+
+}  // namespace guideway
