@@ -32,6 +32,7 @@ Daemon::Daemon(const NodeConfig& config, std::string bpf_dir)
 Daemon::~Daemon() {
   // The server's threads wait for what the delivery promised: those promises are broken first.
   planner_.reset();
+  agents_.reset();
   delivery_.reset();
   server_.reset();
 }
@@ -65,7 +66,7 @@ Result<void> Daemon::open() {
   auto delivery = Delivery::create(*loop_, config_, bpf_dir_ + "/" + kEdgeObject);
   if (!delivery) return tl::unexpected(delivery.error());
   delivery_ = std::move(*delivery);
-  make_planner();
+  if (auto planner = make_planner(); !planner) return planner;
   api_ = std::make_unique<Api>(*loop_, *this);
   HttpServer::Config http;
   http.path = config_.control_socket;
@@ -89,8 +90,20 @@ Result<void> Daemon::open() {
   return {};
 }
 
-void Daemon::make_planner() {
+Result<void> Daemon::make_planner() {
   Planner::World world;
+  if (!config_.agents.key_file.empty()) {
+    auto key = AgentKey::load(config_.agents.key_file);
+    if (!key) return tl::unexpected(key.error());
+    auto agents =
+        AgentClient::create(*loop_, std::move(*key), static_cast<uint16_t>(config_.agents.port));
+    if (!agents) return tl::unexpected(agents.error());
+    agents_ = std::move(*agents);
+    world.ask = [this](const std::string& pool, std::vector<BackendRanges> ranges,
+                       std::function<void(Planner::Sockets)> done) {
+      ask_agents(pool, ranges, std::move(done));
+    };
+  }
   world.intent = [this] { return intent_; };
   world.confirmed = [this] { return delivery_->adoption().revision; };
   world.commit = [this](Intent next, const std::string& what) {
@@ -98,6 +111,26 @@ void Daemon::make_planner() {
   };
   planner_ = std::make_unique<Planner>(*loop_, std::move(world), Planner::Pace{});
   delivery_->on_adoption([this] { planner_->look(); });
+  return {};
+}
+
+void Daemon::ask_agents(const std::string& pool, const std::vector<BackendRanges>& ranges,
+                        std::function<void(Planner::Sockets)> done) {
+  std::vector<ServiceKey> services;
+  for (const auto& [key, service] : intent_->services)
+    if (service.pool == pool) services.push_back(key);
+  std::vector<AgentQuestion> questions;
+  for (const BackendRanges& one : ranges) questions.push_back({one.address, one.ranges});
+  agents_->ask(intent_->flow_seed, std::move(services), std::move(questions),
+               [done = std::move(done)](const AgentClient::Answers& answers) {
+                 Planner::Sockets sockets;
+                 for (const auto& [address, answer] : answers) {
+                   if (answer) sockets[address] = answer->sockets;
+                   if (!answer)
+                     spdlog::debug("agent {}: {}", address.text(), answer.error().text());
+                 }
+                 done(std::move(sockets));
+               });
 }
 
 // Backends whose time for draining is over.

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "controlplane/agent_client.h"
 #include "controlplane/api.h"
 #include "controlplane/control.h"
 #include "controlplane/delivery.h"
@@ -54,7 +55,9 @@ class Daemon : public Control {
   Result<void> open();
   Result<void> lock();
   void end_drains();
-  void make_planner();
+  Result<void> make_planner();
+  void ask_agents(const std::string& pool, const std::vector<BackendRanges>& ranges,
+                  std::function<void(Planner::Sockets)> done);
 
   const NodeConfig config_;
   const std::string bpf_dir_;
@@ -66,6 +69,7 @@ class Daemon : public Control {
   // In order of making: each needs those above.
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<Delivery> delivery_;
+  std::unique_ptr<AgentClient> agents_;  // null: not asked
   std::unique_ptr<Planner> planner_;
   std::unique_ptr<Api> api_;
   std::unique_ptr<HttpServer> server_;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dataplane/choice.h"
 
-#include "dataplane/headers.h"
+#include <algorithm>
 
 namespace guideway {
 namespace {
@@ -14,9 +14,14 @@ FlowSign sign_of(const Packet& packet) {
 }
 
 const gw_backend* first_holder(const PoolView& pool, uint32_t slot) {
-  const uint16_t* hop = pool.slot_hops(slot);
-  for (uint32_t i = 0; i < pool.hops && hop[i] != GW_NO_HOP; ++i) {
-    if (holds(pool.backends[hop[i]])) return &pool.backends[hop[i]];
+  const auto entries = pool.entries(slot);
+  // Earlier owners stand in front of the other earlier hops, the most recent first.
+  const auto earlier = std::find_if(entries.begin(), entries.end(),
+                                    [](uint16_t e) { return (e & GW_HOP_EARLIER) != 0; });
+  if (earlier != entries.end() && holds(pool.backend_of(*earlier)))
+    return &pool.backend_of(*earlier);
+  for (const uint16_t entry : entries) {
+    if (holds(pool.backend_of(entry))) return &pool.backend_of(entry);
   }
   return nullptr;
 }
@@ -34,6 +39,49 @@ const gw_backend* where_it_was(const Image& image, const Asked& asked, const Flo
   return holds(*backend) || takes_new(*backend, asked.slot) ? backend : nullptr;
 }
 
+// The flow table's word; null: it has none, or none that counts any more.
+const gw_backend* find_known(const Image& image, const Asked& asked, FlowTable& flows,
+                             FlowSign sign, uint16_t now) {
+  if (flows.empty()) return nullptr;
+  Flow* flow = flows.find(asked.hash, now);
+  if (!flow) return nullptr;
+  const bool may_change = asked.packet.kind == PacketKind::flow;
+  const gw_backend* backend = where_it_was(image, asked, *flow, sign);
+  if (may_change && backend) FlowTable::see(*flow, sign, now);
+  if (may_change && !backend) flows.forget(*flow);
+  return backend;
+}
+
+void learn(const Asked& asked, const gw_backend& backend, FlowTable& flows, FlowSign sign,
+           uint16_t now) {
+  // The last counter is many backends' name.
+  if (asked.packet.kind != PacketKind::flow || backend.counter == GW_BACKENDS_MAX - 1) return;
+  flows.learn(asked.hash, static_cast<uint16_t>(backend.counter), sign, now);
+}
+
+struct Leader {
+  const gw_backend* backend = nullptr;
+  bool is_spare = false;
+  Verdict problem = Verdict::no_backend;  // if there is none
+};
+
+Leader find_leader(const PoolView& pool, uint32_t slot) {
+  const auto entries = pool.entries(slot);
+  bool covered = false;
+  const auto may_lead = [&](uint16_t entry) {
+    const gw_backend& backend = pool.backend_of(entry);
+    covered |= share_covers(backend.share, slot);
+    return takes_new(backend, slot);
+  };
+  if (pool.has_owners && may_lead(entries.front()))
+    return {.backend = &pool.backend_of(entries.front())};
+  if (pool.has_stand_ins && !entries.empty() && may_lead(entries.back()))
+    return {.backend = &pool.backend_of(entries.back())};
+  const uint16_t spare = pool.spares->spare(slot);
+  if (spare != GW_NO_HOP) return {.backend = &pool.backends[spare], .is_spare = true};
+  return {.problem = covered ? Verdict::no_next_hop : Verdict::no_backend};
+}
+
 // Without the flow table's help.
 Choice choose_unknown(const Asked& asked, FlowSign sign) {
   const bool fresh = sign == FlowSign::syn || sign == FlowSign::datagram;
@@ -44,40 +92,58 @@ Choice choose_unknown(const Asked& asked, FlowSign sign) {
   return choose_for_new(asked.pool, asked.slot);
 }
 
+// Each once; what comes when it is full is left out.
+void add_hop(Choice& list, const gw_backend& hop) {
+  if (!list.backend) {
+    list.backend = &hop;
+    return;
+  }
+  const auto end = list.later.begin() + list.later_count;
+  if (list.backend == &hop || std::find(list.later.begin(), end, &hop) != end) return;
+  if (list.later_count < list.later.size()) list.later[list.later_count++] = &hop;
+}
+
+Choice choose_list(const Image& image, const Asked& asked, FlowTable& flows, FlowSign sign,
+                   uint16_t now) {
+  const PoolView& pool = asked.pool;
+  Choice list;
+  const gw_backend* known = find_known(image, asked, flows, sign, now);
+  if (known) add_hop(list, *known);
+  const Leader leader = find_leader(pool, asked.slot);
+  if (leader.backend) add_hop(list, *leader.backend);
+  if (!list.backend && sign == FlowSign::syn) return {.problem = leader.problem};
+
+  const auto entries = pool.entries(asked.slot);
+  for (const uint16_t entry : entries) {
+    if (takes_new(pool.backend_of(entry), asked.slot)) add_hop(list, pool.backend_of(entry));
+  }
+  bool wanted = false;
+  for (const uint16_t entry : entries) {
+    const gw_backend& backend = pool.backend_of(entry);
+    if (holds(backend)) add_hop(list, backend);
+    wanted |= share_covers(backend.share, asked.slot) || (backend.flags & GW_HOLDS) != 0;
+  }
+  if (!list.backend) list.problem = wanted ? Verdict::no_next_hop : leader.problem;
+  // No list will name the spare once the slot has a better leader.
+  if (!known && leader.is_spare) learn(asked, *leader.backend, flows, sign, now);
+  return list;
+}
+
 }  // namespace
 
 Choice choose_for_new(const PoolView& pool, uint32_t slot) {
-  const uint16_t* hop = pool.slot_hops(slot);
-  bool covered = false;
-  for (uint32_t i = 0; i < pool.hops && hop[i] != GW_NO_HOP; ++i) {
-    const gw_backend& backend = pool.backends[hop[i]];
-    if (takes_new(backend, slot)) return {.backend = &backend};
-    covered |= share_covers(backend.share, slot);
-  }
-  const uint16_t spare = pool.spares->spare(slot);
-  if (spare != GW_NO_HOP) return {.backend = &pool.backends[spare]};
-  return {.problem = covered ? Verdict::no_next_hop : Verdict::no_backend};
+  const Leader leader = find_leader(pool, slot);
+  return {.backend = leader.backend, .problem = leader.problem};
 }
 
 Choice choose_backend(const Image& image, const Asked& asked, FlowTable& flows, uint16_t now) {
   const FlowSign sign = sign_of(asked.packet);
-  const bool may_change = asked.packet.kind == PacketKind::flow;
-  if (!flows.empty()) {
-    if (Flow* flow = flows.find(asked.hash, now)) {
-      const gw_backend* backend = where_it_was(image, asked, *flow, sign);
-      if (backend) {
-        if (may_change) FlowTable::see(*flow, sign, now);
-        return {.backend = backend};
-      }
-      if (may_change) flows.forget(*flow);
-    }
-  }
-  const gw_backend& owner = asked.pool.backends[asked.pool.slot_hops(asked.slot)[0]];
-  if (is_settled(owner, asked.slot)) return {.backend = &owner};
+  if (carries_list(asked.pool, asked.packet)) return choose_list(image, asked, flows, sign, now);
+  if (const gw_backend* known = find_known(image, asked, flows, sign, now))
+    return {.backend = known};
+  if (is_settled(asked.pool, asked.slot)) return {.backend = asked.pool.owner(asked.slot)};
   const Choice choice = choose_unknown(asked, sign);
-  // The last counter is many backends' name.
-  if (choice.backend && may_change && choice.backend->counter != GW_BACKENDS_MAX - 1)
-    flows.learn(asked.hash, static_cast<uint16_t>(choice.backend->counter), sign, now);
+  if (choice.backend) learn(asked, *choice.backend, flows, sign, now);
   return choice;
 }
 

@@ -3,10 +3,14 @@
 // Part of the packet path: no allocation, no locks, bounded cost.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 
+#include "bpf/gue.h"
 #include "dataplane/abi.h"
 #include "dataplane/flow_table.h"
+#include "dataplane/headers.h"
 #include "dataplane/image.h"
 #include "dataplane/parse.h"
 #include "dataplane/verdict.h"
@@ -23,17 +27,29 @@ inline bool holds(const gw_backend& backend) {
   return backend.outer_bytes != 0 && (backend.flags & GW_HOLDS) != 0;
 }
 
-// With this owner the flow table is not needed: all flows are its own, but those found there.
-inline bool is_settled(const gw_backend& owner, uint32_t slot) {
-  return takes_new(owner, slot) && holds(owner);
+// The flow table is not needed: all flows are the owner's, but those found there.
+inline bool is_settled(const PoolView& pool, uint32_t slot) {
+  const gw_backend* owner = pool.owner(slot);
+  if (!owner || !takes_new(*owner, slot) || !holds(*owner)) return false;
+  if (!pool.has_roles) return true;
+  const auto entries = pool.entries(slot);
+  return std::none_of(entries.begin(), entries.end(), has_role);
+}
+
+// Whether the packet is sent with the slot's list (bpf/gue.h), rather than to one backend.
+inline bool carries_list(const PoolView& pool, const Packet& packet) {
+  return pool.gue && packet.key.protocol != kProtocolUdp;
 }
 
 struct Choice {
   const gw_backend* backend = nullptr;
   Verdict problem = Verdict::no_backend;  // if there is no backend
+  // The hops after `backend`, if the packet carries the list; none of them twice.
+  uint32_t later_count = 0;
+  std::array<const gw_backend*, GW_GUE_HOPS_MAX> later = {};
 };
 
-// For a new flow. `pool` has slots.
+// The slot's leader, who gets new flows: owner, stand-in or spare. `pool` has slots.
 Choice choose_for_new(const PoolView& pool, uint32_t slot);
 
 // A packet of a service, on its slot.

@@ -2,6 +2,7 @@
 #include "dataplane/encap.h"
 
 #include <cstring>
+#include <optional>
 
 #include "dataplane/checksum.h"
 #include "dataplane/headers.h"
@@ -15,45 +16,127 @@ uint8_t traffic_class(const uint8_t* ip, bool v4) {
                               20);
 }
 
-void patch_v4(uint8_t* at, uint16_t inner_bytes, bool inner_v4, uint8_t tos) {
-  auto& outer = *reinterpret_cast<Ipv4Header*>(at);
+void patch_v4(Ipv4Header& outer, uint16_t payload_bytes, uint8_t protocol, uint8_t tos) {
   outer.tos = tos;
-  outer.total_bytes = be16(static_cast<uint16_t>(sizeof outer + inner_bytes));
-  outer.protocol = inner_v4 ? kProtocolIpv4 : kProtocolIpv6;
+  outer.total_bytes = be16(static_cast<uint16_t>(sizeof outer + payload_bytes));
+  outer.protocol = protocol;
   outer.checksum = checksum_finish(checksum_add(&outer, sizeof outer));
 }
 
-void patch_v6(uint8_t* at, uint16_t inner_bytes, bool inner_v4, uint8_t tos, uint64_t hash) {
-  auto& outer = *reinterpret_cast<Ipv6Header*>(at);
+void patch_v6(Ipv6Header& outer, uint16_t payload_bytes, uint8_t protocol, uint8_t tos,
+              uint64_t hash) {
   outer.version_class_flow =
       be32(6u << 28 | uint32_t{tos} << 20 | static_cast<uint32_t>(hash & 0xfffff));
-  outer.payload_bytes = be16(inner_bytes);
-  outer.next_header = inner_v4 ? kProtocolIpv4 : kProtocolIpv6;
+  outer.payload_bytes = be16(payload_bytes);
+  outer.next_header = protocol;
+}
+
+// Whether the headers tell what the packet behind them adds up to. `bytes`: from `transport` on.
+bool sum_is_known(uint8_t protocol, uint8_t icmp, const uint8_t* transport, uint16_t bytes) {
+  if (protocol == kProtocolTcp || protocol == icmp) return true;
+  if (protocol != kProtocolUdp) return false;
+  // One that is shorter than its IP packet leaves bytes that its checksum does not cover.
+  const auto& udp = *reinterpret_cast<const UdpHeader*>(transport);
+  return udp.checksum != be16{} && udp.bytes == be16(bytes);
+}
+
+// What the client's packet adds up to, on the word of its own checksums.
+std::optional<uint32_t> inner_sum(const uint8_t* inner, const Packet& packet) {
+  if (packet.v4) {
+    const auto& ip = *reinterpret_cast<const Ipv4Header*>(inner);
+    const unsigned header_bytes = (ip.version_ihl & 0xf) * 4u;
+    const auto bytes = static_cast<uint16_t>(packet.ip_bytes - header_bytes);
+    if (!sum_is_known(ip.protocol, kProtocolIcmp, inner + header_bytes, bytes)) return {};
+    return gw_gue_inner_sum_v4(ip.protocol == kProtocolIcmp,
+                               checksum_fold(checksum_add(ip.source.data(), 8)),
+                               be16(ip.protocol).raw(), be16(bytes).raw());
+  }
+  const auto& ip = *reinterpret_cast<const Ipv6Header*>(inner);
+  const auto bytes = static_cast<uint16_t>(packet.ip_bytes - sizeof ip);
+  if (!sum_is_known(ip.next_header, kProtocolIcmpv6, inner + sizeof ip, bytes)) return {};
+  return gw_gue_inner_sum_v6(checksum_fold(checksum_add(inner, 8)), be16(ip.next_header).raw(),
+                             be16(bytes).raw());
+}
+
+void write_list(uint8_t* at, bool outer_v4, bool inner_v4, LaterHops later) {
+  const auto count = static_cast<uint8_t>(later.size());
+  const gw_gue gue{.hlen = static_cast<uint8_t>(1 + count * (outer_v4 ? 1 : 4)),
+                   .protocol = inner_v4 ? kProtocolIpv4 : kProtocolIpv6,
+                   .flags = {},
+                   .layout = GW_GUE_LAYOUT,
+                   .next = 0,
+                   .count = count,
+                   .family = static_cast<uint8_t>(outer_v4 ? 4 : 6)};
+  std::memcpy(at, &gue, sizeof gue);
+  at += sizeof gue;
+  for (const gw_backend* hop : later) {
+    const size_t bytes = outer_v4 ? 4 : 16;
+    std::memcpy(at, hop->address + sizeof hop->address - bytes, bytes);
+    at += bytes;
+  }
+}
+
+void patch_udp(UdpHeader& udp, uint16_t udp_bytes, uint64_t hash) {
+  udp.source = be16(gw_gue_source_port(hash));
+  udp.bytes = be16(udp_bytes);
+}
+
+// Local checksum offload; see gue.h. The outer addresses, the UDP and the GUE header lie in a row.
+be16 udp_checksum_v6(const Ipv6Header& outer, const UdpHeader& udp, unsigned list_bytes,
+                     uint32_t inner) {
+  uint64_t sum = inner;
+  sum = checksum_add(outer.source.data(), 32 + sizeof udp + list_bytes, sum);
+  sum += be16(kProtocolUdp).raw();
+  sum += udp.bytes.raw();
+  const be16 checksum = checksum_finish(sum);
+  return checksum == be16{} ? be16(0xffff) : checksum;
 }
 
 }  // namespace
 
-void encapsulate(Frame& frame, const Packet& packet, const gw_backend& backend, uint64_t hash) {
+void encapsulate(Frame& frame, const Packet& packet, const gw_backend& backend, uint64_t hash,
+                 LaterHops later) {
   const uint8_t* inner = frame.data + sizeof(EthernetHeader);
   const uint8_t tos = traffic_class(inner, packet.v4);
-  const auto grow = static_cast<uint16_t>(backend.outer_bytes - sizeof(EthernetHeader));
+  const unsigned list_bytes = gue_bytes(backend, later);
+  const auto grow =
+      static_cast<uint16_t>(backend.outer_bytes + list_bytes - sizeof(EthernetHeader));
   frame.data -= grow;
   frame.headroom = static_cast<uint16_t>(frame.headroom - grow);
-  frame.bytes = static_cast<uint16_t>(backend.outer_bytes + packet.ip_bytes);
+  frame.bytes = static_cast<uint16_t>(sizeof(EthernetHeader) + grow + packet.ip_bytes);
   std::memcpy(frame.data, backend.outer, backend.outer_bytes);
 
   uint8_t* outer = frame.data + sizeof(EthernetHeader);
+  const uint8_t inner_protocol = packet.v4 ? kProtocolIpv4 : kProtocolIpv6;
+  const auto udp_bytes = static_cast<uint16_t>(sizeof(UdpHeader) + list_bytes + packet.ip_bytes);
   switch (backend.outer_bytes) {
     case sizeof(EthernetHeader):
       reinterpret_cast<EthernetHeader*>(frame.data)->type =
           be16(packet.v4 ? kEthernetIpv4 : kEthernetIpv6);
       break;
     case sizeof(EthernetHeader) + sizeof(Ipv4Header):
-      patch_v4(outer, packet.ip_bytes, packet.v4, tos);
+      patch_v4(*reinterpret_cast<Ipv4Header*>(outer), packet.ip_bytes, inner_protocol, tos);
       break;
     case sizeof(EthernetHeader) + sizeof(Ipv6Header):
-      patch_v6(outer, packet.ip_bytes, packet.v4, tos, hash);
+      patch_v6(*reinterpret_cast<Ipv6Header*>(outer), packet.ip_bytes, inner_protocol, tos, hash);
       break;
+    case sizeof(EthernetHeader) + sizeof(Ipv4Header) + sizeof(UdpHeader): {
+      patch_v4(*reinterpret_cast<Ipv4Header*>(outer), udp_bytes, kProtocolUdp, tos);
+      auto& udp = *reinterpret_cast<UdpHeader*>(outer + sizeof(Ipv4Header));
+      patch_udp(udp, udp_bytes, hash);
+      write_list(outer + sizeof(Ipv4Header) + sizeof udp, true, packet.v4, later);
+      break;
+    }
+    case sizeof(EthernetHeader) + sizeof(Ipv6Header) + sizeof(UdpHeader): {
+      auto& ip = *reinterpret_cast<Ipv6Header*>(outer);
+      patch_v6(ip, udp_bytes, kProtocolUdp, tos, hash);
+      auto& udp = *reinterpret_cast<UdpHeader*>(outer + sizeof ip);
+      patch_udp(udp, udp_bytes, hash);
+      write_list(outer + sizeof ip + sizeof udp, false, packet.v4, later);
+      if (const auto sum = inner_sum(inner, packet))
+        udp.checksum = udp_checksum_v6(ip, udp, list_bytes, *sum);
+      break;
+    }
   }
 }
 

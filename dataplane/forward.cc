@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dataplane/forward.h"
 
+#include <array>
 #include <cassert>
 
 #include "dataplane/choice.h"
@@ -18,10 +19,13 @@ struct Work {
   uint64_t hash;
   const PoolView* pool;
   const gw_backend* backend;
+  std::array<const gw_backend*, GW_GUE_HOPS_MAX> later;  // gue: the hops after `backend`
+  uint32_t later_count;
   uint32_t service;
   uint32_t slot;
   Packet packet;
-  bool open;  // no verdict yet
+  bool open;   // no verdict yet
+  bool lists;  // it carries the slot's list
 };
 
 void finish(Work& work, Frame& frame, Verdict verdict, Egress egress = Egress::none) {
@@ -91,12 +95,22 @@ void step_slot(Work& work, const Image& image, const FlowTable& flows) {
   if (!flows.empty()) flows.prefetch(work.hash);
 }
 
-// Whether the slot is settled. All that a quiet pool's packets need.
+// Whether all is known that the packet needs: the slot is settled. All that a quiet pool's packets
+// need; but a packet that carries the list always needs step_flow().
 bool step_owner(Work& work, const FlowTable& flows) {
-  const gw_backend& owner = work.pool->backends[work.pool->slot_hops(work.slot)[0]];
-  work.backend = &owner;
-  __builtin_prefetch(owner.outer);
-  const bool settled = is_settled(owner, work.slot);
+  const PoolView& pool = *work.pool;
+  work.later_count = 0;
+  work.lists = carries_list(pool, work.packet);
+  if (work.lists) {
+    for (const uint16_t entry : pool.entries(work.slot)) {
+      const gw_backend& backend = pool.backend_of(entry);
+      __builtin_prefetch(&backend);
+    }
+    return false;
+  }
+  work.backend = pool.owner(work.slot);
+  const bool settled = is_settled(pool, work.slot);
+  if (work.backend) __builtin_prefetch(work.backend->outer);
   if (!settled && flows.empty()) flows.prefetch(work.hash);
   return settled;
 }
@@ -107,6 +121,8 @@ void step_flow(Work& work, Frame& frame, const Image& image, FlowTable& flows, u
       choose_backend(image, {*work.pool, work.slot, work.hash, work.packet}, flows, now);
   if (!choice.backend) return finish(work, frame, choice.problem);
   work.backend = choice.backend;
+  work.later = choice.later;
+  work.later_count = choice.later_count;
   __builtin_prefetch(work.backend->outer);
 }
 
@@ -128,10 +144,11 @@ void answer_too_big(Work& work, Frame& frame, RateLimit& limit, uint64_t now_ns)
 
 void step_encapsulate(Work& work, Frame& frame, const Image& image) {
   const gw_backend& backend = *work.backend;
-  if (frame.headroom + sizeof(EthernetHeader) < backend.outer_bytes)
+  const LaterHops later(work.later.data(), work.later_count);
+  if (frame.headroom + sizeof(EthernetHeader) < encap_bytes(backend, later))
     return finish(work, frame, Verdict::no_headroom);
   if (!spend_hop(frame, work.packet.v4)) return finish(work, frame, Verdict::ttl_expired);
-  encapsulate(frame, work.packet, backend, work.hash);
+  encapsulate(frame, work.packet, backend, work.hash, later);
   frame.port = backend.port;
   frame.ip_bytes = work.packet.ip_bytes;
   frame.service = image.services()[work.service].counter;
@@ -158,10 +175,17 @@ void Forwarder::forward(const Image* image, const Ingress& ingress, uint64_t now
   });
   each_open([&](Work& w, Frame&) { step_slot(w, *image, flows); });
   bool settled = flows.empty();
-  each_open([&](Work& w, Frame&) { settled &= step_owner(w, flows); });
-  if (!settled) {
+  bool lists = false;
+  each_open([&](Work& w, Frame&) {
+    const bool known = step_owner(w, flows);
+    settled &= known || w.lists;
+    lists |= w.lists;
+  });
+  if (!settled || lists) {
     const uint16_t now = flow_second(now_ns);
-    each_open([&](Work& w, Frame& f) { step_flow(w, f, *image, flows, now); });
+    each_open([&](Work& w, Frame& f) {
+      if (!settled || w.lists) step_flow(w, f, *image, flows, now);
+    });
   }
   each_open([&](Work& w, Frame& f) {
     if (w.packet.ip_bytes > w.backend->inner_bytes_max) answer_too_big(w, f, too_big_limit, now_ns);

@@ -90,6 +90,15 @@ struct TcpHeader {
 };
 static_assert(sizeof(TcpHeader) == 14 && alignof(TcpHeader) == 1);
 
+// RFC 768.
+struct UdpHeader {
+  be16 source;
+  be16 destination;
+  be16 bytes;  // header included
+  be16 checksum;
+};
+static_assert(sizeof(UdpHeader) == 8 && alignof(UdpHeader) == 1);
+
 inline constexpr uint8_t kTcpFin = 0x01;
 inline constexpr uint8_t kTcpSyn = 0x02;
 inline constexpr uint8_t kTcpRst = 0x04;

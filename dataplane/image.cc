@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dataplane/image.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace guideway {
+
+Table::Table(uint64_t name, Mapping content) : digest(name), bytes(std::move(content)) {
+  const std::span entries(hops(), size_t{head().slots} * head().hops);
+  has_roles = std::any_of(entries.begin(), entries.end(), has_role);
+}
 
 Image::Image(Mapping root_bytes, std::vector<std::shared_ptr<const Table>> tables)
     : root_(std::move(root_bytes)), tables_(std::move(tables)) {
@@ -18,7 +24,12 @@ Image::Image(Mapping root_bytes, std::vector<std::shared_ptr<const Table>> table
     PoolView view;
     view.backends = backends_.subspan(pools[i].backend_first, pools[i].backends);
     view.spares = &spares_.emplace_back(view.backends);
+    view.gue = (pools[i].flags & GW_POOL_GUE) != 0;
     if (tables_[i]) {
+      const uint32_t flags = tables_[i]->head().flags;
+      view.has_owners = (flags & GW_TABLE_OWNERS) != 0;
+      view.has_stand_ins = (flags & GW_TABLE_STAND_INS) != 0;
+      view.has_roles = tables_[i]->has_roles;
       view.hop = tables_[i]->hops();
       view.slots = tables_[i]->head().slots;
       view.hops = tables_[i]->head().hops;

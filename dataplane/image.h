@@ -21,16 +21,40 @@ struct PoolView {
   const uint16_t* hop = nullptr;  // [slots][hops]
   uint32_t slots = 0;
   uint32_t hops = 0;
+  bool has_owners = false;     // GW_TABLE_OWNERS
+  bool has_stand_ins = false;  // GW_TABLE_STAND_INS
+  bool has_roles = false;      // some entry of some slot has one
+  bool gue = false;            // GW_POOL_GUE
   std::span<const gw_backend> backends;
   const SparePool* spares = nullptr;
 
   const uint16_t* slot_hops(uint32_t slot) const { return hop + size_t{slot} * hops; }
+  // Without the GW_NO_HOP at the end.
+  std::span<const uint16_t> entries(uint32_t slot) const {
+    const uint16_t* first = slot_hops(slot);
+    uint32_t count = 0;
+    while (count < hops && first[count] != GW_NO_HOP) ++count;
+    return {first, count};
+  }
+  const gw_backend& backend_of(uint16_t entry) const { return backends[entry & GW_HOP_INDEX]; }
+  // Null: the table has none.
+  const gw_backend* owner(uint32_t slot) const {
+    return has_owners ? &backend_of(slot_hops(slot)[0]) : nullptr;
+  }
 };
+
+// Whether an entry has a role; GW_NO_HOP has none.
+inline bool has_role(uint16_t entry) {
+  return entry != GW_NO_HOP && (entry & (GW_HOP_INCOMING | GW_HOP_EARLIER)) != 0;
+}
 
 // A table that passed validate_table(), kept as long as an image uses it.
 struct Table {
-  uint64_t digest = 0;
+  Table(uint64_t name, Mapping content);
+
+  uint64_t digest;
   Mapping bytes;
+  bool has_roles;  // some entry has one
 
   const gw_table& head() const { return *reinterpret_cast<const gw_table*>(bytes.data()); }
   const uint16_t* hops() const {

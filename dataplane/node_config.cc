@@ -259,6 +259,20 @@ void read_announce(TomlReader& reader, const toml::table& root, NodeConfig& conf
   out.panic_withdraws = on_panic == "withdraw";
 }
 
+void read_agents(TomlReader& reader, const toml::table& root, NodeConfig& config) {
+  const toml::table* agents = reader.section(root, "agents", {"key_file", "port"});
+  if (agents == nullptr) return;
+  const toml::node* file = reader.take(agents, "agents", "key_file", config.agents.key_file);
+  if (config.agents.key_file.empty()) {
+    reader.refuse(agents, "agents.key_file", "is needed: without the key no agent answers",
+                  "guideway agent key");
+  } else if (config.agents.key_file.front() != '/') {
+    reader.refuse(file, "agents.key_file",
+                  "must be an absolute path, got '" + config.agents.key_file + "'");
+  }
+  reader.take_number(agents, "agents", "port", 1, 65535, config.agents.port);
+}
+
 void read_log(TomlReader& reader, const toml::table& root, NodeConfig& config) {
   const toml::table* log = reader.section(root, "log", {"level"});
   const toml::node* level = reader.take(log, "log", "level", config.log_level);
@@ -288,7 +302,8 @@ Result<NodeConfig> NodeConfig::parse(std::string_view toml, std::string_view fil
   TomlReader reader(file_name);
   NodeConfig config;
   reader.only_keys(
-      root, "", {"node", "dataplane", "tunnel", "control", "paths", "routes", "announce", "log"});
+      root, "",
+      {"node", "dataplane", "tunnel", "control", "paths", "routes", "announce", "agents", "log"});
   reader.take(reader.section(root, "node", {"name"}), "node", "name", config.name);
   if (config.name.empty()) config.name = host_name();
   const toml::table* paths = reader.section(root, "paths", {"run", "state"});
@@ -301,6 +316,7 @@ Result<NodeConfig> NodeConfig::parse(std::string_view toml, std::string_view fil
   read_control(reader, root, config);
   read_routes(reader, root, config);
   read_announce(reader, root, config);
+  read_agents(reader, root, config);
   read_log(reader, root, config);
   if (reader.error) return tl::unexpected<Error>(std::move(*reader.error));
   return config;

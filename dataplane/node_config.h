@@ -31,6 +31,12 @@ struct AnnounceConfig {
   unsigned drain_seconds = 30;    // drain_seconds: at most so long reduced before withdrawn
 };
 
+// [agents]: how the agents on backends are asked (controlplane/agent_protocol.h).
+struct AgentsConfig {
+  std::string key_file;  // key_file, an absolute path; empty: no section, and they are not asked
+  unsigned port = 6081;  // port: of all agents
+};
+
 struct NodeConfig {
   std::string name;                             // [node] name; default: the host name
   std::string run_dir = "/run/guideway";        // [paths] run: sockets, image copy, counters
@@ -49,6 +55,7 @@ struct NodeConfig {
   unsigned route_table = 2203;            // [routes] table: Guideway's own routing table
   unsigned rule_priority = 203;           // [routes] rule_priority: of its `ip rule`, before main
   AnnounceConfig announce;                // [announce]
+  AgentsConfig agents;                    // [agents]
   std::string log_level = "info";         // [log] level: trace, debug, info, warn, error
 
   static Result<NodeConfig> parse(std::string_view toml, std::string_view file_name);

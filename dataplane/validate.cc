@@ -7,7 +7,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <string>
+
+#include "bpf/gue.h"
+#include "dataplane/address.h"
+#include "dataplane/headers.h"
 
 namespace guideway {
 namespace {
@@ -65,7 +70,8 @@ Result<void> validate_pool(const gw_pool& pool, uint32_t i, const gw_root& root)
       pool.backends > root.backends - pool.backend_first)
     return fail(field + ".backends",
                 "out of range: " + number(pool.backend_first) + " + " + number(pool.backends));
-  if ((pool.flags & ~GW_POOL_GUE) != 0) return fail(field + ".flags", "unknown: " + number(pool.flags));
+  if ((pool.flags & ~GW_POOL_GUE) != 0)
+    return fail(field + ".flags", "unknown: " + number(pool.flags));
   if (pool.reserved != 0 || pool.reserved2 != 0) return fail(field + ".reserved", "not zero");
   return {};
 }
@@ -78,13 +84,98 @@ Result<void> validate_backend(const gw_backend& b, uint32_t i, const gw_root& ro
   if ((b.flags & ~GW_HOLDS) != 0) return fail(field + ".flags", "unknown: " + number(b.flags));
   if (!all_zero(b.reserved)) return fail(field + ".reserved", "not zero");
   if (b.outer_bytes == 0) return {};
-  if (b.outer_bytes != 14 && b.outer_bytes != 34 && b.outer_bytes != 54)
+  static constexpr uint8_t kOuterBytes[] = {14, 34, 54, 42, 62};
+  if (std::find(std::begin(kOuterBytes), std::end(kOuterBytes), b.outer_bytes) ==
+      std::end(kOuterBytes))
     return fail(field + ".outer_bytes", "is " + number(b.outer_bytes));
   if (b.port >= root.ports) return fail(field + ".port", "out of range: " + number(b.port));
   // Frames have at most 65535 bytes, the outer header included.
   if (b.inner_bytes_max > UINT16_MAX - GW_OUTER_MAX)
     return fail(field + ".inner_bytes_max", "out of range: " + number(b.inner_bytes_max));
   return {};
+}
+
+bool is_v4(const gw_backend& b) {
+  return Address::from_v6(b.address).is_v4();
+}
+
+// Null: the template is as the packet path needs it, which patches a few fields of it. `b` has a
+// next hop.
+const char* gue_template_problem(const gw_backend& b) {
+  const auto& ethernet = *reinterpret_cast<const EthernetHeader*>(b.outer);
+  const uint8_t* ip = b.outer + sizeof ethernet;
+  UdpHeader udp;
+  if (is_v4(b)) {
+    const auto& outer = *reinterpret_cast<const Ipv4Header*>(ip);
+    if (ethernet.type.host() != kEthernetIpv4) return "the ethertype is not that of IPv4";
+    if (outer.version_ihl != 0x45) return "is not an IPv4 header without options";
+    if (outer.protocol != kProtocolUdp) return "the protocol is not UDP";
+    if (outer.tos != 0 || outer.total_bytes != be16{} || outer.checksum != be16{})
+      return "a field that is patched is not zero";
+    if (Address::from_v4(outer.destination.data()) != Address::from_v6(b.address))
+      return "is to another address than the backend's";
+    std::memcpy(&udp, ip + sizeof outer, sizeof udp);
+  } else {
+    const auto& outer = *reinterpret_cast<const Ipv6Header*>(ip);
+    if (ethernet.type.host() != kEthernetIpv6) return "the ethertype is not that of IPv6";
+    if (outer.version_class_flow.host() >> 28 != 6) return "is not an IPv6 header";
+    if (outer.next_header != kProtocolUdp) return "the protocol is not UDP";
+    if (outer.payload_bytes != be16{}) return "a field that is patched is not zero";
+    if (Address::from_v6(outer.destination.data()) != Address::from_v6(b.address))
+      return "is to another address than the backend's";
+    std::memcpy(&udp, ip + sizeof outer, sizeof udp);
+  }
+  if (udp.destination.host() != GW_GUE_PORT) return "the UDP port is not that of GUE";
+  if (udp.source != be16{} || udp.bytes != be16{} || udp.checksum != be16{})
+    return "a field that is patched is not zero";
+  return nullptr;
+}
+
+// One of a pool's backends. `v4`: the family of the pool's first one.
+Result<void> validate_forwarding(const gw_backend& b, uint32_t i, bool gue, bool v4) {
+  const std::string field = "backends[" + number(i) + "]";
+  const bool has_udp = b.outer_bytes == 42 || b.outer_bytes == 62;
+  if (!gue) {
+    if (!has_udp) return {};
+    return fail(field + ".outer_bytes", "is " + number(b.outer_bytes) + ", its pool is not gue");
+  }
+  if (is_v4(b) != v4) return fail(field + ".address", "is not of the family of its pool's others");
+  if (b.outer_bytes == 0) return {};
+  if (b.outer_bytes != (v4 ? 42 : 62))
+    return fail(field + ".outer_bytes",
+                "is " + number(b.outer_bytes) + ", its pool is gue over " + (v4 ? "IPv4" : "IPv6"));
+  if (b.outer_bytes + gw_gue_bytes(v4 ? 4 : 6, GW_GUE_HOPS_MAX) + b.inner_bytes_max > UINT16_MAX)
+    return fail(field + ".inner_bytes_max", "out of range: " + number(b.inner_bytes_max));
+  if (const char* problem = gue_template_problem(b)) return fail(field + ".outer", problem);
+  return {};
+}
+
+Result<void> validate_pool_backends(const gw_pool& pool, const gw_backend* backends) {
+  const bool gue = (pool.flags & GW_POOL_GUE) != 0;
+  const bool v4 = pool.backends != 0 && is_v4(backends[pool.backend_first]);
+  for (uint32_t i = pool.backend_first; i < pool.backend_first + pool.backends; ++i) {
+    if (auto ok = validate_forwarding(backends[i], i, gue, v4); !ok) return ok;
+  }
+  return {};
+}
+
+// Null: the slot's list is as abi.h has it.
+const char* slot_problem(std::span<const uint16_t> hops, const gw_table& table, size_t& at) {
+  bool ended = false;
+  for (at = 0; at < hops.size(); ++at) {
+    if (hops[at] == GW_NO_HOP) {
+      if (at == 0 && (table.flags & GW_TABLE_OWNERS)) return "there is no owner";
+      ended = true;
+      continue;
+    }
+    if (ended) return "after the end of the list";
+    const auto index = static_cast<uint16_t>(hops[at] & GW_HOP_INDEX);
+    if (index >= table.backends) return "the index is out of range";
+    for (size_t i = 0; i < at; ++i) {
+      if ((hops[i] & GW_HOP_INDEX) == index) return "the index stands twice";
+    }
+  }
+  return nullptr;
 }
 
 }  // namespace
@@ -108,13 +199,10 @@ Result<uint64_t> validate_table(std::span<const uint8_t> bytes) {
 
   const auto* hop = reinterpret_cast<const uint16_t*>(bytes.data() + table.hops_offset);
   for (uint32_t slot = 0; slot < table.slots; ++slot, hop += table.hops) {
-    bool ended = false;
-    for (uint32_t i = 0; i < table.hops; ++i) {
-      const bool none = hop[i] == GW_NO_HOP;
-      if ((none && i == 0) || (!none && (ended || hop[i] >= table.backends)))
-        return fail("slot " + number(slot) + ", hop " + number(i),
-                    "out of range: " + number(hop[i]));
-      ended = none;
+    size_t at = 0;
+    if (const char* problem = slot_problem({hop, table.hops}, table, at)) {
+      return fail("slot " + number(slot) + ", hop " + number(at),
+                  std::string(problem) + ": " + number(hop[at]));
     }
   }
   return table.header.checksum;
@@ -156,6 +244,9 @@ Result<void> validate_root(std::span<const uint8_t> bytes) {
   const auto* backends = reinterpret_cast<const gw_backend*>(bytes.data() + root.backends_offset);
   for (uint32_t i = 0; i < root.backends; ++i) {
     if (auto ok = validate_backend(backends[i], i, root); !ok) return ok;
+  }
+  for (uint32_t i = 0; i < root.pools; ++i) {
+    if (auto ok = validate_pool_backends(pools[i], backends); !ok) return ok;
   }
   return {};
 }

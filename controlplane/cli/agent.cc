@@ -11,7 +11,10 @@
 
 #include "bpf/object.h"
 #include "bpf/redirect.h"
+#include "controlplane/agent_key.h"
 #include "controlplane/cli/agent_checks.h"
+#include "controlplane/cli/agent_server.h"
+#include "controlplane/cli/agent_sockets.h"
 #include "controlplane/event_loop.h"
 #include "controlplane/netlink.h"
 
@@ -33,15 +36,32 @@ Result<std::vector<Prefix>> parse_prefixes(const std::vector<std::string>& texts
   return prefixes;
 }
 
+// Who asks the agent, where, and by which key.
+struct Asked {
+  AgentKey key;
+  AgentListen listen;
+};
+
+Result<AgentListen> parse_listen(const AgentOptions& options) {
+  if (!options.key.empty() && options.once)
+    return fail("--key", "is of no use with --once: nobody is there to answer");
+  if (options.listen.empty()) return AgentListen{};
+  if (options.key.empty()) return fail("--listen", "needs --key");
+  return AgentListen::parse(options.listen);
+}
+
 class Agent {
  public:
-  Agent(const Context& context, const AgentOptions& options, std::vector<Prefix> allowed)
+  Agent(const Context& context, const AgentOptions& options, std::vector<Prefix> allowed,
+        std::optional<Asked> asked)
       : options_(options),
         allowed_(std::move(allowed)),
+        asked_(std::move(asked)),
         log_("agent", std::make_shared<spdlog::sinks::ostream_sink_mt>(context.err, true)) {}
 
   int run() {
     Result<void> started = options_.once ? Result<void>{} : listen();
+    if (started && loop_) started = serve();
     if (started) started = attach();
     if (started) warn();
     if (started && loop_) started = follow();
@@ -55,21 +75,28 @@ class Agent {
 
  private:
   Result<void> listen();
+  Result<void> serve();
+  uint64_t second_chances();
   Result<void> attach();
   void warn();
   Result<void> follow();
   void refresh_local();
   void look_after();
   void log_counters();
+  void log_asked();
   void give_up(const Error& error);
 
   AgentOptions options_;
   std::vector<Prefix> allowed_;
+  std::optional<Asked> asked_;
   spdlog::logger log_;
   std::optional<Redirect> redirect_;
   RedirectCounters logged_{};
   NetlinkSocket changes_;
   std::unique_ptr<EventLoop> loop_;
+  std::unique_ptr<AgentServer> server_;
+  AgentServerCounters logged_asked_;
+  uint64_t second_chances_ = 0;
   int exit_code_ = kOk;
 };
 
@@ -84,6 +111,37 @@ Result<void> Agent::listen() {
               options_.interface);
     loop_->stop();
   });
+}
+
+// Before attaching too: an agent that cannot be asked as it was told to changes nothing.
+Result<void> Agent::serve() {
+  if (!asked_) {
+    log_.info("nodes cannot ask this agent: no --key");
+    return {};
+  }
+  // What the kernel lacks is to be known now, and not when a change waits for an answer.
+  AgentRequest trial;
+  trial.services = {{.vip = {}, .protocol = IPPROTO_TCP, .port = 1}};
+  trial.ranges = {{0, 0}};
+  if (Result<uint64_t> counted = count_sockets(trial); !counted)
+    return tl::unexpected(counted.error());
+  const AgentHost host{.sockets = count_sockets,
+                       .second_chances = [this] { return second_chances(); }};
+  Result<std::unique_ptr<AgentServer>> server =
+      AgentServer::create(*loop_, std::move(asked_->key), asked_->listen, host, {});
+  if (!server) return tl::unexpected(server.error());
+  server_ = std::move(*server);
+  log_.info("nodes with the key of {} can ask at {}", options_.key, asked_->listen.text());
+  return {};
+}
+
+uint64_t Agent::second_chances() {
+  const Result<RedirectCounters> now = redirect_->counters();
+  if (!now) return second_chances_;  // while it is put back: the last that was known
+  second_chances_ = 0;
+  for (int i = GW_REDIRECT_forwarded_1; i <= GW_REDIRECT_forwarded_4; ++i)
+    second_chances_ += (*now)[static_cast<size_t>(i)];
+  return second_chances_;
 }
 
 Result<void> Agent::attach() {
@@ -161,6 +219,16 @@ void Agent::log_counters() {
   }
   logged_ = *now;
   if (!line.empty()) log_.info("{}:{}", options_.interface, line);
+  log_asked();
+}
+
+void Agent::log_asked() {
+  if (!server_ || server_->counters() == logged_asked_) return;
+  const AgentServerCounters& now = logged_asked_ = server_->counters();
+  const std::string line = fmt::format(
+      "asked: answered={} refused={} wrong_key={} broken={} timed_out={} crowded_out={}",
+      now.answered, now.refused, now.wrong_key, now.broken, now.timed_out, now.crowded_out);
+  log_.info(line);
 }
 
 void Agent::give_up(const Error& error) {
@@ -177,7 +245,34 @@ int agent_run(const Context& context, const AgentOptions& options) {
     context.err << "guideway: " << allowed.error().text() << '\n';
     return kUsage;
   }
-  return Agent(context, options, std::move(*allowed)).run();
+  Result<AgentListen> listen = parse_listen(options);
+  if (!listen) {
+    context.err << "guideway: " << listen.error().text() << '\n';
+    return kUsage;
+  }
+  std::optional<Asked> asked;
+  if (!options.key.empty()) {
+    Result<AgentKey> key = AgentKey::load(options.key);
+    if (!key) {
+      context.err << "guideway: " << key.error().text() << '\n';
+      return kRefused;
+    }
+    asked = Asked{std::move(*key), *listen};
+  }
+  return Agent(context, options, std::move(*allowed), std::move(asked)).run();
+}
+
+int agent_key(const Context& context, const AgentOptions&) {
+  Result<std::string> key = fresh_agent_key();
+  if (!key) {
+    context.err << "guideway: " << key.error().text() << '\n';
+    return kRefused;
+  }
+  if (context.json)
+    context.out << "{\"key\":\"" << *key << "\"}\n";
+  else
+    context.out << *key << '\n';
+  return kOk;
 }
 
 }  // namespace guideway::cli

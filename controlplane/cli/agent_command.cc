@@ -16,14 +16,17 @@ void add_agent_commands(CLI::App& app, const Context& context, std::function<int
     added->callback([&context, &run, options, command] {
       run = [&context, options, command] { return command(context, *options); };
     });
-    return added->add_option("--interface", options->interface, "where the tunnel packets come in")
+    return added;
+  };
+  auto add_interface = [&](CLI::App* command) {
+    return command
+        ->add_option("--interface", options->interface, "where the tunnel packets come in")
         ->type_name("IF");
   };
 
-  CLI::Option* interface =
+  CLI::App* command =
       add("run", "attach the redirect program, and look after it until stopped", agent_run);
-  interface->required();
-  CLI::App* command = group->get_subcommand("run");
+  add_interface(command)->required();
   command
       ->add_option("--allow", options->allow,
                    "prefix of the nodes' tunnel sources, for example 10.0.0.0/24; may be repeated")
@@ -34,9 +37,17 @@ void add_agent_commands(CLI::App& app, const Context& context, std::function<int
       ->add_option("--bpf-dir", options->bpf_dir,
                    "folder of redirect.bpf.o (GUIDEWAY_BPF_DIR, else where it was installed)")
       ->type_name("DIR");
+  command
+      ->add_option("--key", options->key,
+                   "file of the key by which nodes ask for sockets; without it they cannot")
+      ->type_name("FILE");
+  command->add_option("--listen", options->listen, "where nodes ask; [::]:6081 if not given")
+      ->type_name("ADDRESS:PORT");
 
-  add("status", "where it is attached, what it takes, what it counted", agent_status);
-  add("detach", "take it off", agent_detach);
+  add_interface(
+      add("status", "where it is attached, what it takes, what it counted", agent_status));
+  add_interface(add("detach", "take it off", agent_detach));
+  add("key", "print a new key, for --key and for [agents] of node.toml", agent_key);
 }
 
 }  // namespace guideway::cli

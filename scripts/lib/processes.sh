@@ -132,9 +132,16 @@ backend_serves() { # ROLE
     [[ $(in_ns "$1" ss -Hlun 'sport = 53' | wc -l) -ge 2 ]]
 }
 
-start_agent() { # ROLE: takes IPIP packets from the nodes
+# What nodes and agents share.
+agent_key() {
+  [[ -s $state/agent.key ]] ||
+    (umask 077 && "$build/controlplane/cli/guideway" agent key >"$state/agent.key")
+  echo "$state/agent.key"
+}
+
+start_agent() { # ROLE: takes tunnel packets from the nodes and the other backends
   start_process "$1" agent "$build/controlplane/cli/guideway" agent run --bpf-dir "$build/bpf" --interface eth0 \
-    --allow 10.0.0.0/24 --allow fd00:0:0:1::/64
+    --allow 10.0.0.0/24 --allow fd00:0:0:1::/64 --key "$(agent_key)"
 }
 
 # ---------------------------------------------------------------- nodes
@@ -164,6 +171,8 @@ socket = "$(control_socket "$1")"
 [paths]
 run = "$state/$1/run"
 state = "$state/$1/state"
+[agents]
+key_file = "$(agent_key)"
 [log]
 level = "${GUIDEWAY_LOG:-info}"
 TOML

@@ -20,6 +20,8 @@ TEST(NodeConfig, LeastFileHasDefaults) {
   EXPECT_EQ(config->control_mode, 0660u);
   EXPECT_EQ(config->route_table, 2203u);
   EXPECT_EQ(config->flow_table, 65536u);
+  EXPECT_EQ(config->agents.key_file, "");
+  EXPECT_EQ(config->agents.port, 6081u);
 }
 
 TEST(NodeConfig, EveryKeyIsRead) {
@@ -49,6 +51,9 @@ state = "/tmp/gw-state"
 [routes]
 table = 100
 rule_priority = 7
+[agents]
+key_file = "/etc/guideway/agent.key"
+port = 7000
 [log]
 level = "debug"
 )",
@@ -73,6 +78,8 @@ level = "debug"
   EXPECT_EQ(config->control_group, "guideway");
   EXPECT_EQ(config->route_table, 100u);
   EXPECT_EQ(config->rule_priority, 7u);
+  EXPECT_EQ(config->agents.key_file, "/etc/guideway/agent.key");
+  EXPECT_EQ(config->agents.port, 7000u);
   EXPECT_EQ(config->log_level, "debug");
 }
 
@@ -126,7 +133,7 @@ const Bad kBad[] = {
      false},
     {"[nod]\nname = \"a\"\n",
      "n.toml:1: nod: unknown key (known here: node, dataplane, tunnel, control, paths, routes, "
-     "announce, log)"},
+     "announce, agents, log)"},
     {"[node]\nnam = \"a\"\n", "n.toml:2: node.nam: unknown key (known here: name)"},
     {"node = 3\n", "n.toml:1: node: must be a table, got an integer"},
     {"[node]\nname = 3\n", "n.toml:2: node.name: must be a string, got an integer"},
@@ -207,6 +214,12 @@ const Bad kBad[] = {
     {"[announce]\nmin_healthy = 0\n", "n.toml:2: announce.min_healthy: must be 1 to 65535, got 0"},
     {"[announce]\non_panic = \"run\"\n",
      "n.toml:2: announce.on_panic: must be reduce or withdraw, got 'run'"},
+    {"[agents]\nport = 6081\n",
+     "n.toml:1: agents.key_file: is needed: without the key no agent answers (guideway agent key)"},
+    {"[agents]\nkey_file = \"agent.key\"\n",
+     "n.toml:2: agents.key_file: must be an absolute path, got 'agent.key'"},
+    {"[agents]\nkey_file = \"/k\"\nport = 0\n",
+     "n.toml:3: agents.port: must be 1 to 65535, got 0"},
     {"[log]\nlevel = \"loud\"\n",
      "n.toml:2: log.level: must be trace, debug, info, warn or error, got 'loud'"},
 };

@@ -59,7 +59,7 @@ uint16_t* hops(Bytes& b) {
 const Damage<gw_table> kTableDamages[] = {
     {"size: truncated: 63 bytes", [](Bytes& b) { b.resize(63); }, false},
     {"magic: not a forwarding image", [](Bytes& b) { ++table(b).header.magic; }},
-    {"layout: is 3, this dataplane reads 2", [](Bytes& b) { table(b).header.layout = 3; }},
+    {"layout: is 2, this dataplane reads 3", [](Bytes& b) { table(b).header.layout = 2; }},
     {"reserved: not zero", [](Bytes& b) { table(b).header.reserved = 1; }},
     {"bytes: says 92, there are 90", [](Bytes& b) { b.resize(90); }, false},
     {"checksum: does not match the content", [](Bytes& b) { ++hops(b)[1]; }, false},
@@ -69,21 +69,29 @@ const Damage<gw_table> kTableDamages[] = {
     {"hops: out of range: 5", [](Bytes& b) { table(b).hops = 5; }},
     {"backends: out of range: 0", [](Bytes& b) { table(b).backends = 0; }},
     {"backends: out of range: 10001", [](Bytes& b) { table(b).backends = 10001; }},
-    {"reserved: not zero", [](Bytes& b) { table(b).reserved = 1; }},
+    {"flags: unknown: 5", [](Bytes& b) { table(b).flags = 5; }},
+    {"reserved: not zero", [](Bytes& b) { table(b).reserved2 = 1; }},
     {"hops_offset: the hops do not lie within the table",
      [](Bytes& b) { table(b).hops_offset = 72; }},
     {"hops_offset: the hops do not lie within the table",
      [](Bytes& b) { table(b).hops_offset = ~uint64_t{7}; }},
     {"hops_offset: the hops do not lie within the table", [](Bytes& b) { table(b).slots = 8; }},
-    {"slot 0, hop 0: out of range: 3", [](Bytes& b) { hops(b)[0] = 3; }},
-    {"slot 2, hop 0: out of range: 65535", [](Bytes& b) { hops(b)[4] = GW_NO_HOP; }},
-    {"slot 6, hop 1: out of range: 9", [](Bytes& b) { hops(b)[13] = 9; }},
+    {"slot 0, hop 0: the index is out of range: 3", [](Bytes& b) { hops(b)[0] = 3; }},
+    {"slot 2, hop 0: there is no owner: 65535", [](Bytes& b) { hops(b)[4] = GW_NO_HOP; }},
+    {"slot 2, hop 1: after the end of the list: 0",
+     [](Bytes& b) { table(b).flags = 0, hops(b)[4] = GW_NO_HOP; }},
+    {"slot 6, hop 1: the index is out of range: 9", [](Bytes& b) { hops(b)[13] = 9; }},
+    {"slot 6, hop 1: the index is out of range: 49161", [](Bytes& b) { hops(b)[13] = 0xc009; }},
+    {"slot 6, hop 1: the index is out of range: 65534", [](Bytes& b) { hops(b)[13] = 0xfffe; }},
+    {"slot 1, hop 1: the index stands twice: 1", [](Bytes& b) { hops(b)[3] = 1; }},
+    {"slot 1, hop 1: the index stands twice: 32769",
+     [](Bytes& b) { hops(b)[3] = 1 | GW_HOP_INCOMING; }},
 };
 
 const Damage<gw_root> kRootDamages[] = {
     {"size: truncated: 383 bytes", [](Bytes& b) { b.resize(383); }, false},
     {"magic: not a forwarding image", [](Bytes& b) { root(b).header.magic = GW_MAGIC_TABLE; }},
-    {"layout: is 1, this dataplane reads 2", [](Bytes& b) { root(b).header.layout = 1; }},
+    {"layout: is 1, this dataplane reads 3", [](Bytes& b) { root(b).header.layout = 1; }},
     {"checksum: does not match the content", [](Bytes& b) { ++root(b).revision; }, false},
     {"generation: is 0", [](Bytes& b) { root(b).generation = 0; }},
     {"services: out of range: 8193", [](Bytes& b) { root(b).services = 8193; }},
@@ -109,7 +117,13 @@ const Damage<gw_root> kRootDamages[] = {
     {"pools[0].backends: out of range: 0 + 4", [](Bytes& b) { pools(b)[0].backends = 4; }},
     {"pools[0].backends: out of range: 4294967295 + 3",
      [](Bytes& b) { pools(b)[0].backend_first = UINT32_MAX; }},
-    {"pools[0].reserved: not zero", [](Bytes& b) { pools(b)[0].reserved[1] = 1; }},
+    {"pools[0].flags: unknown: 2", [](Bytes& b) { pools(b)[0].flags = 2; }},
+    {"pools[0].reserved: not zero", [](Bytes& b) { pools(b)[0].reserved = 1; }},
+    {"pools[0].reserved: not zero", [](Bytes& b) { pools(b)[0].reserved2 = 1; }},
+    {"backends[0].outer_bytes: is 34, its pool is gue over IPv4",
+     [](Bytes& b) { pools(b)[0].flags = GW_POOL_GUE; }},
+    {"backends[2].outer_bytes: is 42, its pool is not gue",
+     [](Bytes& b) { backends(b)[2] = backend(42, 3); }},
     {"backends[0].share: out of range: 65537", [](Bytes& b) { backends(b)[0].share = 65537; }},
     {"backends[2].counter: out of range: 32768", [](Bytes& b) { backends(b)[2].counter = 32768; }},
     {"backends[1].outer_bytes: is 35", [](Bytes& b) { backends(b)[1].outer_bytes = 35; }},
@@ -120,6 +134,113 @@ const Damage<gw_root> kRootDamages[] = {
     {"backends[1].reserved: not zero", [](Bytes& b) { backends(b)[1].reserved[29] = 1; }},
     {"backends[2].flags: unknown: 3", [](Bytes& b) { backends(b)[2].flags = 3; }},
 };
+
+// Of a root of a gue pool, by the bytes of its outer headers.
+gw_backend& second(Bytes& b) {
+  return backends(b)[1];
+}
+uint8_t* outer(Bytes& b, size_t at) {
+  return second(b).outer + at;
+}
+
+const Damage<gw_root> kGue4Damages[] = {
+    {"backends[1].outer_bytes: is 34, its pool is gue over IPv4",
+     [](Bytes& b) { second(b).outer_bytes = 34; }},
+    {"backends[1].outer_bytes: is 14, its pool is gue over IPv4",
+     [](Bytes& b) { second(b).outer_bytes = 14; }},
+    {"backends[1].outer_bytes: is 62, its pool is gue over IPv4",
+     [](Bytes& b) { second(b).outer_bytes = 62; }},
+    {"backends[1].outer_bytes: is 43", [](Bytes& b) { second(b).outer_bytes = 43; }},
+    {"backends[1].address: is not of the family of its pool's others",
+     [](Bytes& b) { second(b) = backend(62, 2); }},
+    {"backends[1].address: is not of the family of its pool's others",
+     [](Bytes& b) { second(b) = backend(62, 2), second(b).outer_bytes = 0; }},
+    {"backends[0].outer_bytes: is 42, its pool is not gue",
+     [](Bytes& b) { pools(b)[0].flags = 0; }},
+    {"backends[1].inner_bytes_max: out of range: 65470",
+     [](Bytes& b) { second(b).inner_bytes_max = 65535 - 42 - 8 - 16 + 1; }},
+    {"backends[1].outer: the ethertype is not that of IPv4",
+     [](Bytes& b) { *outer(b, 12) = 0x86; }},
+    {"backends[1].outer: is not an IPv4 header without options",
+     [](Bytes& b) { *outer(b, 14) = 0x46; }},
+    {"backends[1].outer: is not an IPv4 header without options",
+     [](Bytes& b) { *outer(b, 14) = 0x65; }},
+    {"backends[1].outer: the protocol is not UDP", [](Bytes& b) { *outer(b, 14 + 9) = 4; }},
+    {"backends[1].outer: a field that is patched is not zero",
+     [](Bytes& b) { *outer(b, 14 + 1) = 1; }},
+    {"backends[1].outer: a field that is patched is not zero",
+     [](Bytes& b) { *outer(b, 14 + 3) = 1; }},
+    {"backends[1].outer: a field that is patched is not zero",
+     [](Bytes& b) { *outer(b, 14 + 10) = 1; }},
+    {"backends[1].outer: is to another address than the backend's",
+     [](Bytes& b) { *outer(b, 14 + 19) = 99; }},
+    {"backends[1].outer: the UDP port is not that of GUE", [](Bytes& b) { *outer(b, 34 + 3) = 1; }},
+    {"backends[1].outer: a field that is patched is not zero",
+     [](Bytes& b) { *outer(b, 34 + 1) = 1; }},
+    {"backends[1].outer: a field that is patched is not zero",
+     [](Bytes& b) { *outer(b, 34 + 5) = 1; }},
+    {"backends[1].outer: a field that is patched is not zero",
+     [](Bytes& b) { *outer(b, 34 + 6) = 1; }},
+};
+
+const Damage<gw_root> kGue6Damages[] = {
+    {"backends[1].outer_bytes: is 54, its pool is gue over IPv6",
+     [](Bytes& b) { second(b).outer_bytes = 54; }},
+    {"backends[1].outer_bytes: is 42, its pool is gue over IPv6",
+     [](Bytes& b) { second(b).outer_bytes = 42; }},
+    {"backends[1].address: is not of the family of its pool's others",
+     [](Bytes& b) { second(b) = backend(42, 2); }},
+    {"backends[1].inner_bytes_max: out of range: 65402",
+     [](Bytes& b) { second(b).inner_bytes_max = 65535 - 62 - 8 - 64 + 1; }},
+    {"backends[1].outer: the ethertype is not that of IPv6",
+     [](Bytes& b) { *outer(b, 12) = 0x08; }},
+    {"backends[1].outer: is not an IPv6 header", [](Bytes& b) { *outer(b, 14) = 0x40; }},
+    {"backends[1].outer: the protocol is not UDP", [](Bytes& b) { *outer(b, 14 + 6) = 41; }},
+    {"backends[1].outer: a field that is patched is not zero",
+     [](Bytes& b) { *outer(b, 14 + 5) = 1; }},
+    {"backends[1].outer: is to another address than the backend's",
+     [](Bytes& b) { *outer(b, 14 + 39) = 99; }},
+    {"backends[1].outer: the UDP port is not that of GUE", [](Bytes& b) { *outer(b, 54 + 2) = 1; }},
+    {"backends[1].outer: a field that is patched is not zero", [](Bytes& b) { *outer(b, 54) = 1; }},
+    {"backends[1].outer: a field that is patched is not zero",
+     [](Bytes& b) { *outer(b, 54 + 4) = 1; }},
+    {"backends[1].outer: a field that is patched is not zero",
+     [](Bytes& b) { *outer(b, 54 + 7) = 1; }},
+};
+
+TEST(Validate, EachDamageOfAGuePoolIsNamed) {
+  const auto check = [](uint8_t outer_bytes, auto& damages) {
+    for (const auto& damage : damages) {
+      Bytes bytes = root_bytes(three_backends(outer_bytes, 1234));
+      ASSERT_EQ(problem(validate_root(bytes)), "accepted");
+      damage.apply(bytes);
+      seal(bytes);
+      EXPECT_EQ(problem(validate_root(bytes)), damage.message);
+    }
+  };
+  check(42, kGue4Damages);
+  check(62, kGue6Damages);
+}
+
+TEST(Validate, TheLongestPacketOfAGuePoolPasses) {
+  for (const auto& [outer_bytes, most] : {std::pair{42, 65535 - 42 - 24}, {62, 65535 - 62 - 72}}) {
+    RootSpec spec = three_backends(static_cast<uint8_t>(outer_bytes), 1234);
+    for (gw_backend& b : spec.backends) b.inner_bytes_max = static_cast<uint32_t>(most);
+    EXPECT_EQ(problem(validate_root(root_bytes(spec))), "accepted");
+  }
+}
+
+TEST(Validate, RolesAndEmptySlotsPass) {
+  const uint16_t lists[][4] = {
+      {2, 0 | GW_HOP_EARLIER, 1 | GW_HOP_INCOMING, GW_NO_HOP},
+      {GW_NO_HOP, GW_NO_HOP, GW_NO_HOP, GW_NO_HOP},
+      {1 | GW_HOP_EARLIER, 3, 2, 0 | GW_HOP_EARLIER | GW_HOP_INCOMING},
+  };
+  const auto fill = [&](uint32_t slot, uint32_t hop) { return lists[slot % 3][hop]; };
+  EXPECT_EQ(problem(validate_table(table_bytes(7, 4, 4, fill, 0))), "accepted");
+  EXPECT_EQ(problem(validate_table(table_bytes(7, 4, 4, fill))),
+            "slot 1, hop 0: there is no owner: 65535");
+}
 
 TEST(Validate, GoodOnesPass) {
   EXPECT_EQ(problem(validate_table(good_table())), "accepted");
@@ -159,7 +280,7 @@ TEST(Validate, EveryTruncationIsRefused) {
 TEST(Validate, RandomDamageIsRefusedOrHarmless) {
   std::mt19937 random(3);
   for (int i = 0; i < 20000; ++i) {
-    Bytes bytes = good_root();
+    Bytes bytes = i % 2 ? good_root() : root_bytes(three_backends(42, 1234));
     for (int flips = 0; flips < 3; ++flips)
       bytes[random() % bytes.size()] = static_cast<uint8_t>(random());
     seal(bytes);
@@ -167,7 +288,7 @@ TEST(Validate, RandomDamageIsRefusedOrHarmless) {
     for (uint32_t s = 0; s < root(bytes).services; ++s) {
       const gw_pool& pool = pools(bytes)[services(bytes)[s].pool];
       for (uint32_t b = 0; b < pool.backends; ++b)
-        ASSERT_LE(backends(bytes)[pool.backend_first + b].outer_bytes, 54);
+        ASSERT_LE(backends(bytes)[pool.backend_first + b].outer_bytes, 62);
     }
   }
 }

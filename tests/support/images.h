@@ -35,7 +35,8 @@ inline void seal(Bytes& bytes) {
 }
 
 inline Bytes table_bytes(uint32_t slots, uint32_t hops, uint32_t backends,
-                         const std::function<uint16_t(uint32_t slot, uint32_t hop)>& fill) {
+                         const std::function<uint16_t(uint32_t slot, uint32_t hop)>& fill,
+                         uint32_t flags = GW_TABLE_OWNERS | GW_TABLE_STAND_INS) {
   Bytes bytes(sizeof(gw_table) + size_t{slots} * hops * 2);
   auto& table = head_of<gw_table>(bytes);
   table.header.magic = GW_MAGIC_TABLE;
@@ -43,6 +44,7 @@ inline Bytes table_bytes(uint32_t slots, uint32_t hops, uint32_t backends,
   table.slots = slots;
   table.hops = hops;
   table.backends = backends;
+  table.flags = flags;
   table.hops_offset = sizeof(gw_table);
   auto* hop = reinterpret_cast<uint16_t*>(bytes.data() + sizeof(gw_table));
   for (uint32_t s = 0; s < slots; ++s) {
@@ -85,7 +87,7 @@ inline gw_service service(const char* vip, uint8_t protocol, uint16_t port, uint
   return s;
 }
 
-// outer_bytes: 14 (l2), 34 or 54 (ipip over IPv4 or IPv6), 0: no next hop.
+// outer_bytes: 14 (l2), 34 or 54 (ipip over IPv4 or IPv6), 42 or 62 (gue), 0: no next hop.
 inline gw_backend backend(uint8_t outer_bytes, uint8_t number, uint32_t inner_bytes_max = 1480) {
   gw_backend b{};
   b.share = GW_SHARE_ALL;
@@ -94,15 +96,21 @@ inline gw_backend backend(uint8_t outer_bytes, uint8_t number, uint32_t inner_by
   b.counter = number;
   b.inner_bytes_max = inner_bytes_max;
   b.outer_bytes = outer_bytes;
+  const bool gue = outer_bytes == 42 || outer_bytes == 62;
   const Bytes macs = {0x02, 0, 0, 0, 1, number, 0x02, 0, 0, 0, 0, 0x11};
   std::memcpy(b.outer, macs.data(), macs.size());
   uint8_t* ip = b.outer + 14;
-  if (outer_bytes == 34) {
+  uint8_t* udp = nullptr;
+  if (outer_bytes == 34 || outer_bytes == 42) {
     const Bytes header = {0x45, 0, 0,  0, 0, 0,  0x40, 0, 64, 0,
                           0,    0, 10, 0, 0, 11, 10,   0, 1,  number};
     std::memcpy(ip, header.data(), header.size());
     b.outer[12] = 0x08;
-  } else if (outer_bytes == 54) {
+    b.address[10] = b.address[11] = 0xff;
+    std::memcpy(b.address + 12, ip + 16, 4);
+    if (gue) ip[9] = 17;
+    udp = ip + 20;
+  } else if (outer_bytes == 54 || outer_bytes == 62) {
     ip[0] = 0x60;
     ip[7] = 64;
     ip[8] = ip[24] = 0xfd;
@@ -110,6 +118,13 @@ inline gw_backend backend(uint8_t outer_bytes, uint8_t number, uint32_t inner_by
     ip[39] = number;
     b.outer[12] = 0x86;
     b.outer[13] = 0xdd;
+    std::memcpy(b.address, ip + 24, 16);
+    if (gue) ip[6] = 17;
+    udp = ip + 40;
+  }
+  if (gue) {
+    udp[2] = 6080 >> 8;
+    udp[3] = 6080 & 0xff;
   }
   return b;
 }
@@ -168,6 +183,17 @@ inline UniqueFd memfd_of(const Bytes& bytes, bool sealed = true) {
   return fd;
 }
 
+// Of `gue` if its backends are.
+inline gw_pool pool_of(uint64_t digest, uint32_t backend_first, uint32_t backends,
+                       uint8_t outer_bytes = 34) {
+  gw_pool p{};
+  p.table_digest = digest;
+  p.backend_first = backend_first;
+  p.backends = backends;
+  p.flags = outer_bytes == 42 || outer_bytes == 62 ? GW_POOL_GUE : 0;
+  return p;
+}
+
 // One pool of three backends behind both VIPs, TCP and UDP port 443, and all UDP ports of the first
 // VIP; tables of 7 slots.
 inline RootSpec three_backends(uint8_t outer_bytes, uint64_t digest) {
@@ -179,7 +205,7 @@ inline RootSpec three_backends(uint8_t outer_bytes, uint64_t digest) {
     return std::memcmp(a.vip, b.vip, 16) < 0 ||
            (std::memcmp(a.vip, b.vip, 16) == 0 && a.protocol < b.protocol);
   });
-  spec.pools = {{.table_digest = digest, .backend_first = 0, .backends = 3, .reserved = {}}};
+  spec.pools = {pool_of(digest, 0, 3, outer_bytes)};
   for (uint8_t i = 1; i <= 3; ++i) spec.backends.push_back(backend(outer_bytes, i));
   return spec;
 }

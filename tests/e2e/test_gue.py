@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`gue`: established connections survive every planned change."""
+import random
+
+import pytest
+
+from health import Events, probe, settled
+from held import HeldConnections, off, on
+from lab import eventually
+from traffic import Wrk, backend_addresses, backend_role, get, host, tally
+
+BACKENDS = 5
+VIP = {4: "203.0.113.60", 6: "2001:db8:203::60"}
+ways = pytest.mark.parametrize("way", ["4 in 4", "6 in 6", "4 in 6", "6 in 4"])
+
+
+@pytest.fixture(scope="module")
+def five(new_lab):
+    return new_lab(backends=BACKENDS)
+
+
+class Gue:
+    """One pool with some of the lab's backends; names them b1 to b5."""
+
+    def __init__(self, lab, way="4 in 4", members=(1, 2, 3, 4, 5), **pool):
+        self.lab = lab
+        self.vip = VIP[int(way[0])]
+        self.addresses = backend_addresses(int(way[-1]), BACKENDS)
+        lab.api().must("PUT", "/v1/intent?wait=adopted", {"pools": {}, "services": {}})
+        lab.api().must("PUT", "/v1/intent?wait=adopted", {
+            "pools": {"web": {"forwarding": "gue", "probe": probe("tcp"), **pool,
+                              "backends": {self.addresses[i - 1]: {} for i in members}}},
+            "services": {f"{host(self.vip)}:{port}/tcp": {"pool": "web"} for port in (80, 7)}})
+        settled(lab, "web")
+
+    def put(self, name, **fields):
+        address = self.addresses[int(name[1:]) - 1]
+        self.lab.api().must("PUT", f"/v1/pools/web/backends/{address}?wait=adopted", fields)
+
+    def remove(self, name):
+        address = self.addresses[int(name[1:]) - 1]
+        self.lab.api().must("DELETE", f"/v1/pools/web/backends/{address}?wait=adopted")
+
+    def pool(self):
+        return next(p for p in self.lab.status()["pools"] if p["name"] == "web")
+
+    def change(self):
+        return self.pool()["change"]
+
+    def committed(self, seconds=30):
+        """The table in use is the wanted one."""
+        eventually(lambda: not self.change()["wanted"] and self.change()["incoming"] is None, seconds,
+                   what=lambda: f"committed: {self.change()}")
+
+    def at_rest(self, seconds=30):
+        """And nothing of before is left."""
+        self.committed()
+        eventually(lambda: not self.change()["earlier"], seconds,
+                   what=lambda: f"at rest: {self.change()}")
+
+    def modes(self):
+        return {backend_role(b["address"]): b["mode"] for b in self.pool()["backends"]}
+
+
+@ways
+def test_http(five, way):
+    gue = Gue(five, way)
+    assert len(tally(five, gue.vip, 60)) == BACKENDS
+    with Wrk(five, gue.vip, 2) as wrk:
+        wrk.result().must_be_clean()
+
+
+@ways
+def test_planned_changes_break_nothing(five, way):
+    """Drain, add, remove, re-weight, one after another, with data flowing all the time."""
+    gue = Gue(five, way, members=(1, 2, 3, 4))
+    with HeldConnections(five, gue.vip) as held:
+        held.open(120)
+        assert {one.name for one in held.all} == {"b1", "b2", "b3", "b4"}
+        for change in (lambda: gue.put("b5", weight=100), lambda: gue.put("b1", weight=10),
+                       lambda: gue.put("b2", mode="draining", deadline_s=0)):
+            change()
+            gue.committed()
+            held.open(30)
+            held.flow()
+        assert not on(held.all[-30:], "b2"), "new connections on a draining backend"
+        assert on(held.all, "b5"), "no connection on the new backend"
+        # What holds b2 is its connections: they end, and with them the drain.
+        assert gue.modes()["b2"] == "draining"
+        held.close(on(held.all, "b2"))
+        eventually(lambda: gue.modes()["b2"] == "disabled", 30, what=lambda: f"{gue.change()}")
+        gue.remove("b2")
+        gue.committed()
+        held.flow()
+    gue.at_rest()
+
+
+def test_a_node_restart_in_the_middle(five):
+    """kill -9 of either daemon between any two steps."""
+    gue = Gue(five, members=(1, 2, 3, 4))
+    with HeldConnections(five, gue.vip) as held:
+        held.open(100)
+        for i, name in enumerate(("b1", "b2", "b3", "b4")):
+            what = ("controlplane", "dataplane")[i % 2]
+            gue.put(name, weight=40 + i)
+            five.kill(what)
+            five.start(what)
+            five.ready()
+            gue.committed()
+            held.flow()
+            gue.put(name, weight=100)
+            gue.committed()
+        held.flow()
+
+
+def test_a_failure_and_its_recovery(five):
+    """Connections to the others stay; those that began on a stand-in survive the owner's return."""
+    gue = Gue(five)
+    events = Events(five.api())
+    with HeldConnections(five, gue.vip) as held:
+        held.open(100)
+        five.run("router", "ip", "link", "set", "b3", "down")
+        try:
+            events.wait("web", gue.addresses[2], to="down", adopted=True)
+            others = off(held.all, "b3")
+            held.flow(others)
+            held.close(on(held.all, "b3"))
+            new = held.open(60)
+            assert not on(new, "b3")
+        finally:
+            five.run("router", "ip", "link", "set", "b3", "up")
+        settled(five, "web")
+        held.flow(others + new)
+        assert on(held.open(60), "b3")
+        held.flow()
+
+
+def test_a_third_change_waits_for_an_old_connection(five):
+    """And says for whom; it breaks nothing, and is released when the connection ends."""
+    gue = Gue(five, table_slots=251)
+    with HeldConnections(five, gue.vip) as held:
+        held.open(150)
+        for name in ("b1", "b2"):
+            gue.put(name, mode="draining", deadline_s=0)
+            gue.committed()
+        gue.put("b3", mode="draining", deadline_s=0)
+        eventually(lambda: "holds" in gue.change()["waits"], 20, what=lambda: f"{gue.change()}")
+        assert gue.change()["wanted"]
+        held.flow()
+        held.close(on(held.all, "b1"))
+        gue.committed()
+        held.flow()
+    gue.at_rest(60)
+
+
+def test_random_changes(five, quick):
+    """Whatever is asked, in any order."""
+    rng = random.Random(11)
+    gue = Gue(five, members=(1, 2, 3, 4, 5))
+    with HeldConnections(five, gue.vip) as held:
+        held.open(60)
+        for _ in range(8 if quick else 25):
+            name = f"b{rng.randint(1, 5)}"
+            what = rng.randint(0, 3)
+            modes = gue.modes()
+            if what == 0 and sum(m == "enabled" for m in modes.values()) > 2 and name in modes:
+                gue.put(name, mode="draining", deadline_s=0)
+            elif what == 1 and name in modes:
+                gue.put(name, mode="enabled", weight=rng.randint(1, 200))
+            elif what == 2 and sum(m == "enabled" for m in modes.values()) > 3 and name in modes:
+                gue.remove(name)
+            else:
+                gue.put(name, mode="enabled")
+            held.close(rng.sample(held.all, 25))
+            held.open(25)
+            gue.committed(60)
+            held.flow()
+    gue.at_rest(60)
