@@ -141,7 +141,8 @@ Choice choose_backend(const Image& image, const Asked& asked, FlowTable& flows, 
   if (carries_list(asked.pool, asked.packet)) return choose_list(image, asked, flows, sign, now);
   if (const gw_backend* known = find_known(image, asked, flows, sign, now))
     return {.backend = known};
-  if (is_settled(asked.pool, asked.slot)) return {.backend = asked.pool.owner(asked.slot)};
+  const gw_backend* owner = asked.pool.owner(asked.slot);
+  if (is_settled(asked.pool, owner, asked.slot)) return {.backend = owner};
   const Choice choice = choose_unknown(asked, sign);
   if (choice.backend) learn(asked, *choice.backend, flows, sign, now);
   return choice;

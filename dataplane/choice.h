@@ -27,9 +27,9 @@ inline bool holds(const gw_backend& backend) {
   return backend.outer_bytes != 0 && (backend.flags & GW_HOLDS) != 0;
 }
 
-// The flow table is not needed: all flows are the owner's, but those found there.
-inline bool is_settled(const PoolView& pool, uint32_t slot) {
-  const gw_backend* owner = pool.owner(slot);
+// The flow table is not needed: all flows are the owner's, but those found there. `owner`: of the
+// slot; may be null.
+inline bool is_settled(const PoolView& pool, const gw_backend* owner, uint32_t slot) {
   if (!owner || !takes_new(*owner, slot) || !holds(*owner)) return false;
   if (!pool.has_roles) return true;
   const auto entries = pool.entries(slot);

@@ -76,11 +76,6 @@ void write_list(uint8_t* at, bool outer_v4, bool inner_v4, LaterHops later) {
   }
 }
 
-void patch_udp(UdpHeader& udp, uint16_t udp_bytes, uint64_t hash) {
-  udp.source = be16(gw_gue_source_port(hash));
-  udp.bytes = be16(udp_bytes);
-}
-
 // Local checksum offload; see gue.h. The outer addresses, the UDP and the GUE header lie in a row.
 be16 udp_checksum_v6(const Ipv6Header& outer, const UdpHeader& udp, unsigned list_bytes,
                      uint32_t inner) {
@@ -92,51 +87,62 @@ be16 udp_checksum_v6(const Ipv6Header& outer, const UdpHeader& udp, unsigned lis
   return checksum == be16{} ? be16(0xffff) : checksum;
 }
 
-}  // namespace
-
-void encapsulate(Frame& frame, const Packet& packet, const gw_backend& backend, uint64_t hash,
-                 LaterHops later) {
-  const uint8_t* inner = frame.data + sizeof(EthernetHeader);
-  const uint8_t tos = traffic_class(inner, packet.v4);
-  const unsigned list_bytes = gue_bytes(backend, later);
+// Makes room in front of the client's packet, and puts the template there.
+void put_outer(Frame& frame, const Packet& packet, const gw_backend& backend, unsigned list_bytes) {
   const auto grow =
       static_cast<uint16_t>(backend.outer_bytes + list_bytes - sizeof(EthernetHeader));
   frame.data -= grow;
   frame.headroom = static_cast<uint16_t>(frame.headroom - grow);
   frame.bytes = static_cast<uint16_t>(sizeof(EthernetHeader) + grow + packet.ip_bytes);
   std::memcpy(frame.data, backend.outer, backend.outer_bytes);
+}
+
+// Out of line: what it needs costs the other kinds of forwarding nothing.
+[[gnu::noinline]] void encapsulate_gue(Frame& frame, const Packet& packet,
+                                       const gw_backend& backend, uint64_t hash, LaterHops later) {
+  const uint8_t* inner = frame.data + sizeof(EthernetHeader);
+  const uint8_t tos = traffic_class(inner, packet.v4);
+  const unsigned list_bytes = gue_bytes(backend, later);
+  put_outer(frame, packet, backend, list_bytes);
+
+  const auto udp_bytes = static_cast<uint16_t>(sizeof(UdpHeader) + list_bytes + packet.ip_bytes);
+  const bool outer_v4 = backend.outer_bytes == kGueOuterV4;
+  uint8_t* outer = frame.data + sizeof(EthernetHeader);
+  auto& udp = *reinterpret_cast<UdpHeader*>(frame.data + backend.outer_bytes - sizeof(UdpHeader));
+  udp.source = be16(gw_gue_source_port(hash));
+  udp.bytes = be16(udp_bytes);
+  write_list(frame.data + backend.outer_bytes, outer_v4, packet.v4, later);
+  if (outer_v4) {
+    patch_v4(*reinterpret_cast<Ipv4Header*>(outer), udp_bytes, kProtocolUdp, tos);
+    return;
+  }
+  auto& ip = *reinterpret_cast<Ipv6Header*>(outer);
+  patch_v6(ip, udp_bytes, kProtocolUdp, tos, hash);
+  if (const auto sum = inner_sum(inner, packet))
+    udp.checksum = udp_checksum_v6(ip, udp, list_bytes, *sum);
+}
+
+}  // namespace
+
+void encapsulate(Frame& frame, const Packet& packet, const gw_backend& backend, uint64_t hash,
+                 LaterHops later) {
+  if (is_gue(backend)) return encapsulate_gue(frame, packet, backend, hash, later);
+  const uint8_t tos = traffic_class(frame.data + sizeof(EthernetHeader), packet.v4);
+  put_outer(frame, packet, backend, 0);
 
   uint8_t* outer = frame.data + sizeof(EthernetHeader);
-  const uint8_t inner_protocol = packet.v4 ? kProtocolIpv4 : kProtocolIpv6;
-  const auto udp_bytes = static_cast<uint16_t>(sizeof(UdpHeader) + list_bytes + packet.ip_bytes);
+  const uint8_t protocol = packet.v4 ? kProtocolIpv4 : kProtocolIpv6;
   switch (backend.outer_bytes) {
     case sizeof(EthernetHeader):
       reinterpret_cast<EthernetHeader*>(frame.data)->type =
           be16(packet.v4 ? kEthernetIpv4 : kEthernetIpv6);
       break;
     case sizeof(EthernetHeader) + sizeof(Ipv4Header):
-      patch_v4(*reinterpret_cast<Ipv4Header*>(outer), packet.ip_bytes, inner_protocol, tos);
+      patch_v4(*reinterpret_cast<Ipv4Header*>(outer), packet.ip_bytes, protocol, tos);
       break;
     case sizeof(EthernetHeader) + sizeof(Ipv6Header):
-      patch_v6(*reinterpret_cast<Ipv6Header*>(outer), packet.ip_bytes, inner_protocol, tos, hash);
+      patch_v6(*reinterpret_cast<Ipv6Header*>(outer), packet.ip_bytes, protocol, tos, hash);
       break;
-    case sizeof(EthernetHeader) + sizeof(Ipv4Header) + sizeof(UdpHeader): {
-      patch_v4(*reinterpret_cast<Ipv4Header*>(outer), udp_bytes, kProtocolUdp, tos);
-      auto& udp = *reinterpret_cast<UdpHeader*>(outer + sizeof(Ipv4Header));
-      patch_udp(udp, udp_bytes, hash);
-      write_list(outer + sizeof(Ipv4Header) + sizeof udp, true, packet.v4, later);
-      break;
-    }
-    case sizeof(EthernetHeader) + sizeof(Ipv6Header) + sizeof(UdpHeader): {
-      auto& ip = *reinterpret_cast<Ipv6Header*>(outer);
-      patch_v6(ip, udp_bytes, kProtocolUdp, tos, hash);
-      auto& udp = *reinterpret_cast<UdpHeader*>(outer + sizeof ip);
-      patch_udp(udp, udp_bytes, hash);
-      write_list(outer + sizeof ip + sizeof udp, false, packet.v4, later);
-      if (const auto sum = inner_sum(inner, packet))
-        udp.checksum = udp_checksum_v6(ip, udp, list_bytes, *sum);
-      break;
-    }
   }
 }
 

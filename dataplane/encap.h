@@ -22,12 +22,18 @@ inline constexpr unsigned kEncapHeadroom = GW_OUTER_MAX - 14 + GW_GUE_BYTES_MAX;
 // at most, all of the outer family. None but for gue.
 using LaterHops = std::span<const gw_backend* const>;
 
+// gw_backend.outer_bytes of gue.
+inline constexpr uint8_t kGueOuterV4 = 42;
+inline constexpr uint8_t kGueOuterV6 = 62;
+inline bool is_gue(const gw_backend& backend) {
+  return backend.outer_bytes == kGueOuterV4 || backend.outer_bytes == kGueOuterV6;
+}
+
 // Of the GUE header behind `backend.outer`; 0 if the backend's pool is not gue.
 inline unsigned gue_bytes(const gw_backend& backend, LaterHops later) {
-  const auto count = static_cast<uint32_t>(later.size());
-  if (backend.outer_bytes == 42) return gw_gue_bytes(4, count);
-  if (backend.outer_bytes == 62) return gw_gue_bytes(6, count);
-  return 0;
+  if (!is_gue(backend)) return 0;
+  return gw_gue_bytes(backend.outer_bytes == kGueOuterV4 ? 4 : 6,
+                      static_cast<uint32_t>(later.size()));
 }
 
 // Of all that stands in front of the client's IP packet in the end, Ethernet included.

@@ -19,14 +19,15 @@ struct Work {
   uint64_t hash;
   const PoolView* pool;
   const gw_backend* backend;
-  std::array<const gw_backend*, GW_GUE_HOPS_MAX> later;  // gue: the hops after `backend`
-  uint32_t later_count;
   uint32_t service;
   uint32_t slot;
   Packet packet;
-  bool open;   // no verdict yet
-  bool lists;  // it carries the slot's list
+  bool open;            // no verdict yet
+  uint8_t later_count;  // of its Later
 };
+
+// The hops after `backend` of a packet that carries the list.
+using Later = std::array<const gw_backend*, GW_GUE_HOPS_MAX>;
 
 void finish(Work& work, Frame& frame, Verdict verdict, Egress egress = Egress::none) {
   frame.verdict = verdict;
@@ -95,34 +96,35 @@ void step_slot(Work& work, const Image& image, const FlowTable& flows) {
   if (!flows.empty()) flows.prefetch(work.hash);
 }
 
-// Whether all is known that the packet needs: the slot is settled. All that a quiet pool's packets
-// need; but a packet that carries the list always needs step_flow().
-bool step_owner(Work& work, const FlowTable& flows) {
+// What a packet needs besides its slot's owner; bits.
+enum Need : unsigned { kNothing = 0, kChoice = 1, kList = 2 };
+
+// A settled slot's packets need nothing else, and those are all of a quiet pool's, but for gue.
+Need step_owner(Work& work, const FlowTable& flows) {
   const PoolView& pool = *work.pool;
   work.later_count = 0;
-  work.lists = carries_list(pool, work.packet);
-  if (work.lists) {
-    for (const uint16_t entry : pool.entries(work.slot)) {
-      const gw_backend& backend = pool.backend_of(entry);
-      __builtin_prefetch(&backend);
-    }
-    return false;
+  if (carries_list(pool, work.packet)) {
+    for (const uint16_t entry : pool.entries(work.slot))
+      __builtin_prefetch(&pool.backend_of(entry));
+    return kList;
   }
-  work.backend = pool.owner(work.slot);
-  const bool settled = is_settled(pool, work.slot);
-  if (work.backend) __builtin_prefetch(work.backend->outer);
-  if (!settled && flows.empty()) flows.prefetch(work.hash);
-  return settled;
+  const gw_backend* owner = pool.owner(work.slot);
+  work.backend = owner;
+  if (owner) __builtin_prefetch(owner->outer);
+  if (is_settled(pool, owner, work.slot)) return kNothing;
+  if (flows.empty()) flows.prefetch(work.hash);
+  return kChoice;
 }
 
 // In order and one by one: what a packet learns, the next one of its flow finds.
-void step_flow(Work& work, Frame& frame, const Image& image, FlowTable& flows, uint16_t now) {
+void step_flow(Work& work, Frame& frame, Later& later, const Image& image, FlowTable& flows,
+               uint16_t now) {
   const Choice choice =
       choose_backend(image, {*work.pool, work.slot, work.hash, work.packet}, flows, now);
   if (!choice.backend) return finish(work, frame, choice.problem);
   work.backend = choice.backend;
-  work.later = choice.later;
-  work.later_count = choice.later_count;
+  work.later_count = static_cast<uint8_t>(choice.later_count);
+  if (choice.later_count) later = choice.later;
   __builtin_prefetch(work.backend->outer);
 }
 
@@ -142,13 +144,13 @@ void answer_too_big(Work& work, Frame& frame, RateLimit& limit, uint64_t now_ns)
   finish(work, frame, Verdict::too_big_replied, Egress::back);
 }
 
-void step_encapsulate(Work& work, Frame& frame, const Image& image) {
+void step_encapsulate(Work& work, Frame& frame, const Later& later, const Image& image) {
   const gw_backend& backend = *work.backend;
-  const LaterHops later(work.later.data(), work.later_count);
-  if (frame.headroom + sizeof(EthernetHeader) < encap_bytes(backend, later))
+  const LaterHops hops(later.data(), work.later_count);
+  if (frame.headroom + sizeof(EthernetHeader) < encap_bytes(backend, hops))
     return finish(work, frame, Verdict::no_headroom);
   if (!spend_hop(frame, work.packet.v4)) return finish(work, frame, Verdict::ttl_expired);
-  encapsulate(frame, work.packet, backend, work.hash, later);
+  encapsulate(frame, work.packet, backend, work.hash, hops);
   frame.port = backend.port;
   frame.ip_bytes = work.packet.ip_bytes;
   frame.service = image.services()[work.service].counter;
@@ -162,6 +164,8 @@ void Forwarder::forward(const Image* image, const Ingress& ingress, uint64_t now
                         std::span<Frame> frames) {
   assert(frames.size() <= kBurstMax);
   Work works[kBurstMax];
+  Later later[kBurstMax];
+  const auto later_of = [&](const Work& w) -> Later& { return later[&w - works]; };
   const auto each_open = [&](auto&& step) {
     for (size_t i = 0; i < frames.size(); ++i) {
       if (works[i].open) step(works[i], frames[i]);
@@ -174,23 +178,19 @@ void Forwarder::forward(const Image* image, const Ingress& ingress, uint64_t now
     if (w.packet.kind == PacketKind::echo_request) step_echo(w, f, echo_limit, now_ns);
   });
   each_open([&](Work& w, Frame&) { step_slot(w, *image, flows); });
-  bool settled = flows.empty();
-  bool lists = false;
-  each_open([&](Work& w, Frame&) {
-    const bool known = step_owner(w, flows);
-    settled &= known || w.lists;
-    lists |= w.lists;
-  });
-  if (!settled || lists) {
+  unsigned needs = flows.empty() ? kNothing : kChoice;
+  each_open([&](Work& w, Frame&) { needs |= step_owner(w, flows); });
+  if (needs) {
     const uint16_t now = flow_second(now_ns);
     each_open([&](Work& w, Frame& f) {
-      if (!settled || w.lists) step_flow(w, f, *image, flows, now);
+      if ((needs & kChoice) || carries_list(*w.pool, w.packet))
+        step_flow(w, f, later_of(w), *image, flows, now);
     });
   }
   each_open([&](Work& w, Frame& f) {
     if (w.packet.ip_bytes > w.backend->inner_bytes_max) answer_too_big(w, f, too_big_limit, now_ns);
   });
-  each_open([&](Work& w, Frame& f) { step_encapsulate(w, f, *image); });
+  each_open([&](Work& w, Frame& f) { step_encapsulate(w, f, later_of(w), *image); });
 }
 
 }  // namespace guideway

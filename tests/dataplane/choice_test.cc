@@ -278,7 +278,7 @@ TEST(Choice, ASlotIsSettledWithoutRolesOnly) {
     const auto image = image_of(spec, {table});
     std::string text;
     for (uint32_t slot = 0; slot < 3; ++slot)
-      text += is_settled(image->pools()[0], slot) ? 's' : 'u';
+      text += is_settled(image->pools()[0], image->pools()[0].owner(slot), slot) ? 's' : 'u';
     return text;
   };
   EXPECT_EQ(settled(3, GW_TABLE_OWNERS | GW_TABLE_STAND_INS), "sss");

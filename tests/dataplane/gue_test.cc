@@ -7,6 +7,7 @@
 #include <random>
 
 #include "dataplane/forward.h"
+#include "dataplane/validate.h"
 #include "tests/support/images.h"
 
 namespace guideway {
@@ -87,6 +88,7 @@ class GueTest : public testing::TestWithParam<std::tuple<Family, int>> {
     table_ = table_bytes(
         kSlots, static_cast<uint32_t>(steps.size()), kBackends,
         [&](uint32_t slot, uint32_t hop) {
+          if (steps[hop] == GW_NO_HOP) return uint16_t{GW_NO_HOP};
           const uint16_t index = (slot + (steps[hop] & GW_HOP_INDEX)) % kBackends;
           return static_cast<uint16_t>(index | (steps[hop] & ~GW_HOP_INDEX));
         },
@@ -94,7 +96,11 @@ class GueTest : public testing::TestWithParam<std::tuple<Family, int>> {
     spec_.pools[0] = pool_of(digest_of(table_), 0, kBackends, outer_bytes());
     publish();
   }
-  void publish() { image_ = image_of(spec_, {table_}); }
+  void publish() {
+    EXPECT_TRUE(validate_table(table_));
+    EXPECT_TRUE(validate_root(root_bytes(spec_)));
+    image_ = image_of(spec_, {table_});
+  }
   void down(int b) { set_down(spec_.backends[static_cast<size_t>(b)]), publish(); }
   void linger(int b) { set_draining(spec_.backends[static_cast<size_t>(b)]), publish(); }
   void up(int b) { set_up(spec_.backends[static_cast<size_t>(b)]), publish(); }
@@ -319,9 +325,11 @@ TEST_P(GueTest, FragmentsAreDroppedAsEver) {
   EXPECT_EQ(forward(frame_of(spec)).verdict(), "fragment");
 }
 
-TEST_P(GueTest, AnIpv6AtomicFragmentGoesWithoutOuterChecksum) {
-  if (family().ip_header == 20) GTEST_SKIP() << "IPv4 has none";
+TEST_P(GueTest, TheOuterChecksumIsSentOverIpv6IfTheHeadersTellIt) {
   PacketSpec spec = packet_of(client_of(2), kAck);
+  EXPECT_EQ(parse_gue(forward(frame_of(spec)).out()).udp_checksum != 0, outer_bytes() == 62);
+  if (family().ip_header == 20) return;
+  // An atomic fragment is a whole packet.
   spec.first_extension = 44;
   spec.v6_extensions = {6, 0, 0, 0, 0, 0, 0, 1};
   const Gue gue = parse_gue(forward(frame_of(spec)).out());

@@ -19,6 +19,15 @@ def five(new_lab):
     return new_lab(backends=BACKENDS)
 
 
+@pytest.fixture(autouse=True)
+def _tell(request, five):
+    """On failure, what the control plane said last."""
+    failed = request.session.testsfailed
+    yield
+    if request.session.testsfailed > failed:
+        print(five.log("controlplane")[-6000:])
+
+
 class Gue:
     """One pool with some of the lab's backends; names them b1 to b5."""
 
@@ -49,8 +58,12 @@ class Gue:
 
     def committed(self, seconds=30):
         """The table in use is the wanted one."""
-        eventually(lambda: not self.change()["wanted"] and self.change()["incoming"] is None, seconds,
-                   what=lambda: f"committed: {self.change()}")
+        def look():
+            status = self.lab.status()
+            change = next(p for p in status["pools"] if p["name"] == "web")["change"]
+            return not change["wanted"] and change["incoming"] is None and \
+                status["dataplane"]["revision"] == status["revision"]
+        eventually(look, seconds, what=lambda: f"committed: {self.change()}")
 
     def at_rest(self, seconds=30):
         """And nothing of before is left."""

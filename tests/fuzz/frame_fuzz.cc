@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "dataplane/encap.h"
 #include "dataplane/forward.h"
 #include "tests/support/images.h"
 
@@ -12,8 +13,15 @@ using namespace guideway;
 
 namespace {
 
-std::unique_ptr<Image> image(uint8_t outer_bytes, bool healthy = true) {
-  const test::Bytes table = test::round_robin_table(7, 3);
+// Of lists of three hops, of which the one in the middle is an earlier one.
+test::Bytes changing_table() {
+  return test::table_bytes(7, 3, 3, [](uint32_t slot, uint32_t hop) {
+    return static_cast<uint16_t>((slot + hop) % 3 + (hop == 1 ? GW_HOP_EARLIER : 0));
+  });
+}
+
+std::unique_ptr<Image> image(uint8_t outer_bytes, bool healthy = true, bool changing = false) {
+  const test::Bytes table = changing ? changing_table() : test::round_robin_table(7, 3);
   test::RootSpec spec = test::three_backends(outer_bytes, test::digest_of(table));
   if (!healthy) {
     test::set_draining(spec.backends[0]);
@@ -32,7 +40,15 @@ void check(const Frame& frame, const uint8_t* begin, const uint8_t* end) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const std::unique_ptr<Image> images[] = {image(14), image(34), image(54), image(34, false),
+  static const std::unique_ptr<Image> images[] = {image(14),
+                                                  image(34),
+                                                  image(54),
+                                                  image(34, false),
+                                                  image(42),
+                                                  image(62),
+                                                  image(42, false),
+                                                  image(62, false, true),
+                                                  image(34, true, true),
                                                   nullptr};
   static Forwarder forwarder = [] {
     Forwarder made;
@@ -42,7 +58,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static uint64_t now_ns = 1'000'000'000;
   forwarder.flows.sweep(now_ns += 100'000'000);
   if (size > 4096) return 0;
-  constexpr uint16_t kHeadroom = 64;
+  constexpr uint16_t kHeadroom = kEncapHeadroom;
   for (const auto& image : images) {
     for (const PortKind kind : {PortKind::shared, PortKind::owned}) {
       // Heap memory of the exact size: the sanitizer sees one byte too far.

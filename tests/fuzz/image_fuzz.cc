@@ -57,8 +57,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   test::Bytes bytes(data, data + size);
   test::seal(bytes);
   static const test::Bytes table = test::round_robin_table(7, 3);
-  static const test::Bytes root = test::root_bytes(test::three_backends(34, 1));
-  if (validate_table(bytes)) forward_with(*adopt(root, bytes));
+  static const test::Bytes roots[] = {test::root_bytes(test::three_backends(34, 1)),
+                                      test::root_bytes(test::three_backends(42, 1)),
+                                      test::root_bytes(test::three_backends(62, 1))};
+  if (validate_table(bytes)) {
+    for (const test::Bytes& root : roots) forward_with(*adopt(root, bytes));
+  }
   if (validate_root(bytes)) forward_with(*adopt(bytes, table));
   return 0;
 }
