@@ -311,6 +311,8 @@ void Delivery::on_connected(const DataplaneInfo& info, UniqueFd fd) {
   }
   health_->set_dataplane(++connections_);
   heartbeats_ = {};
+  // It has just said hello; whether its workers live is seen by the second look.
+  alive_ = counters_ != nullptr;
   in_flight_ = 0;
   adoption_ = {};
   first_ = true;
