@@ -335,6 +335,8 @@ void Delivery::on_connected(const DataplaneInfo& info, UniqueFd fd) {
   health_->set_dataplane(++connections_);
   heartbeats_ = {};
   announcer_->on_connected(info.generation);
+  // It has just said hello; whether its workers live is seen by the second look.
+  alive_ = counters_ != nullptr;
   in_flight_ = 0;
   adoption_ = {};
   first_ = true;
@@ -413,10 +415,12 @@ void Delivery::look_at_heartbeats() {
   answer_waiters(
       [&](const Waiter& waiter) { return now_is >= waiter.until || is_hopeless(waiter.revision); });
   bool now_alive = false;
+  bool beats = false;
   if (counters_ != nullptr) {
     Heartbeats now = counters_->heartbeats();
+    beats = !heartbeats_.workers.empty() && guideway::alive(heartbeats_, now);
     // A dataplane that has just connected gets until the next look.
-    now_alive = heartbeats_.workers.empty() ? alive_ : guideway::alive(heartbeats_, now);
+    now_alive = heartbeats_.workers.empty() ? alive_ : beats;
     heartbeats_ = std::move(now);
   }
   if (now_alive != alive_) {
@@ -426,7 +430,7 @@ void Delivery::look_at_heartbeats() {
   alive_ = now_alive;
   uint64_t forwarded =
       counters_ == nullptr ? 0 : counters_->verdicts()[static_cast<size_t>(Verdict::forwarded)];
-  announcer_->look(now_alive, forwarded);
+  announcer_->look(beats, forwarded);
 }
 
 std::string Delivery::problem() const {

@@ -62,7 +62,10 @@ ExplainedHop look_at(const std::string& role, const Address& address, const std:
   hop.takes = covers && no_way.empty();
   if (!no_way.empty()) hop.reason = no_way;
   if (no_way.empty() && !covers && release.share > 0) hop.reason = slow_text(release);
-  if (hop.takes) hop.reason.clear();
+  if (hop.takes) {
+    hop.reason.clear();
+    if (hop.state == BackendState::down) hop.reason = "down, but in panic it keeps its slots";
+  }
   return hop;
 }
 

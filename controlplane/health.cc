@@ -118,6 +118,8 @@ void Health::set_intent(std::shared_ptr<const Intent> intent) {
           on_change_(true);
         });
   }
+  // At once: one that goes and comes back before the targets are sent is another, and judged anew.
+  release_ids(probed());
   schedule_targets();
   settle(all);
 }
@@ -291,12 +293,7 @@ void Health::send_targets() {
   ensure_prober();
   if (prober_ == nullptr) return;
   std::vector<ProbeTarget> targets;
-  std::set<Name> wanted;
-  for (const auto& [name, pool] : intent_->pools) {
-    if (!is_probed(pool)) continue;
-    for (const auto& [address, backend] : pool.backends) wanted.insert({name, address});
-  }
-  release_ids(wanted);
+  release_ids(probed());
   for (const auto& [name, pool] : intent_->pools) {
     if (!is_probed(pool)) continue;
     for (const auto& [address, backend] : pool.backends) {
@@ -309,6 +306,15 @@ void Health::send_targets() {
   prober_->set_ports(ports());
   prober_->set_targets(std::move(targets));
   if (unjudged_.empty()) on_change_(true);
+}
+
+std::set<Health::Name> Health::probed() const {
+  std::set<Name> out;
+  for (const auto& [name, pool] : intent_->pools) {
+    if (!is_probed(pool)) continue;
+    for (const auto& [address, backend] : pool.backends) out.insert({name, address});
+  }
+  return out;
 }
 
 // Ids rest before they are given to somebody else: replies to the last probes may still come.

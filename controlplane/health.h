@@ -87,6 +87,7 @@ class Health {
   void send_targets();
   void ensure_prober();
   std::optional<uint32_t> id_of(const Name& name);
+  std::set<Name> probed() const;
   void release_ids(const std::set<Name>& wanted);
   std::optional<ProbeTarget> target_of(const std::string& name, const Pool& pool,
                                        const Address& backend);

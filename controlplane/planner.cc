@@ -43,6 +43,7 @@ void Planner::look() {
   for (const auto& [name, pool] : intent->pools)
     if (pool.plan && !at_rest(*pool.plan)) watch(name, pool, confirmed);
   end_drains(confirmed);
+  ask_drains(confirmed);
   if (auto todo = jobs(confirmed); !todo.empty()) start(std::move(todo), confirmed);
 }
 
@@ -84,6 +85,56 @@ void Planner::end_drains(uint64_t confirmed) {
     }
   }
   if (next) (void)world_.commit(std::move(*next), what);  // what went wrong is in the log
+}
+
+// A backend that gets no new flows, and whose agent says that it has none of the pool's connections
+// left, need not wait until its epochs are retired.
+void Planner::ask_drains(uint64_t confirmed) {
+  if (!world_.ask) return;
+  const std::shared_ptr<const Intent> intent = world_.intent();
+  const auto now = Clock::now();
+  std::map<std::pair<std::string, Address>, Drain> drains;
+  for (const auto& [name, pool] : intent->pools) {
+    for (const auto& [address, backend] : pool.backends) {
+      if (backend.mode != BackendMode::draining || takes_new(pool, address)) continue;
+      if (confirmed < (pool.plan ? pool.plan->revision : intent->revision)) continue;
+      const auto known = drains_.find({name, address});
+      Drain drain = known == drains_.end() ? Drain{.since = now} : known->second;
+      if (!drain.asked && now >= drain.since + pace_.settle && now >= drain.next_ask) {
+        drain.asked = true;
+        drain.next_ask = now + pace_.ask_again;
+        loop_.post([this, alive = alive_, name = name, address = address] {
+          if (!*alive) return;
+          world_.ask(name, {{address, {{0, UINT32_MAX}}}},
+                     [this, alive, name, address](const Sockets& sockets) {
+                       if (*alive) drained(name, address, sockets);
+                     });
+        });
+      }
+      drains.emplace(std::pair(name, address), drain);
+    }
+  }
+  drains_ = std::move(drains);
+}
+
+void Planner::drained(const std::string& name, const Address& address, const Sockets& sockets) {
+  const auto drain = drains_.find({name, address});
+  if (drain == drains_.end()) return;
+  drain->second.asked = false;
+  const auto answer = sockets.find(address);
+  if (answer == sockets.end() || answer->second != 0) return;
+  const std::shared_ptr<const Intent> intent = world_.intent();
+  const auto pool = intent->pools.find(name);
+  if (pool == intent->pools.end()) return;
+  const auto backend = pool->second.backends.find(address);
+  if (backend == pool->second.backends.end() || backend->second.mode != BackendMode::draining ||
+      takes_new(pool->second, address))
+    return;
+  Intent next = *intent;
+  Backend& ended = next.pools.at(name).backends.at(address);
+  ended.mode = BackendMode::disabled;
+  ended.drain_until = 0;
+  (void)world_.commit(std::move(next), "drained " + name + " " + address.text());
 }
 
 std::vector<Planner::Job> Planner::jobs(uint64_t confirmed) {

@@ -81,6 +81,8 @@ class Planner {
   };
 
   void end_drains(uint64_t confirmed);
+  void ask_drains(uint64_t confirmed);
+  void drained(const std::string& pool, const Address& backend, const Sockets& sockets);
   std::vector<Job> jobs(uint64_t confirmed);
   void watch(const std::string& name, const Pool& pool, uint64_t confirmed);
   void start(std::vector<Job> jobs, uint64_t confirmed);
@@ -91,6 +93,13 @@ class Planner {
   World world_;
   const Pace pace_;
   std::map<std::string, Watch> watches_;
+  // Backends that drain and have no slot any more.
+  struct Drain {
+    Clock::time_point since{};
+    Clock::time_point next_ask{};
+    bool asked = false;  // and not answered yet
+  };
+  std::map<std::pair<std::string, Address>, Drain> drains_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   EventLoop::TimerId timer_ = 0;
   bool busy_ = false;

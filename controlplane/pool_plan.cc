@@ -100,6 +100,12 @@ std::vector<Address> table_addresses(const Pool& pool) {
   return out;
 }
 
+bool takes_new(const Pool& pool, const Address& backend) {
+  if (!pool.plan) return false;
+  const PoolHistory& history = pool.plan->history;
+  return keeps(history.current, backend) || (history.incoming && keeps(*history.incoming, backend));
+}
+
 bool is_drained(const Pool& pool, const Address& backend) {
   if (!pool.plan) return false;
   const PoolHistory& history = pool.plan->history;

@@ -22,6 +22,10 @@ void follow_plans(Intent& intent);
 // All backends that the pool's table may name, in order of address: the pool-local index.
 std::vector<Address> table_addresses(const Pool& pool);
 
+// Whether new flows may begin on a backend that is not enabled: by a plan it has slots until the next
+// epoch is committed.
+bool takes_new(const Pool& pool, const Address& backend);
+
 // A draining backend that no list has any more, but for the current epoch without a slot.
 bool is_drained(const Pool& pool, const Address& backend);
 

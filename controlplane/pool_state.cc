@@ -138,8 +138,10 @@ void PoolState::judged(const Address& address, const Judge::Change& change, uint
     begin_slow_start(backend, now_ns);
   }
   backend.trusted = false;
+  // That probing works again is no reason for what was known before.
+  if (backend.seen != change.seen || backend.seen_reason.empty())
+    backend.seen_reason = change.reason;
   backend.seen = change.seen;
-  backend.seen_reason = change.reason;
 }
 
 void PoolState::reachable(const Address& address, bool is, const std::string& reason) {
@@ -154,8 +156,12 @@ PoolState::Settled PoolState::settle(uint64_t now_ns) {
   for (auto& [address, backend] : backends_) {
     const BackendState state = state_of(backend);
     if (state == backend.state) continue;
+    const bool ordered =
+        backend.state == BackendState::draining || backend.state == BackendState::disabled;
+    const std::string reason =
+        ordered && state == BackendState::up ? "by order" : reason_of(backend);
     out.transitions.push_back(
-        {address, state_name(backend.state), state_name(state), reason_of(backend), now_ns});
+        {address, state_name(backend.state), state_name(state), reason, now_ns});
     backend.state = state;
     backend.since_ns = now_ns;
   }

@@ -23,7 +23,9 @@ struct ServiceView {
 ServiceView service_view(const PoolStatus& pool) {
   size_t wanted = 0;
   size_t up = 0;
+  size_t unknown = 0;
   for (const BackendStatus& backend : pool.backends) {
+    unknown += backend.state == BackendState::unknown ? 1 : 0;
     wanted += backend.weight > 0 && backend.mode == BackendMode::enabled ? 1 : 0;
     up += backend.state == BackendState::up ? 1 : 0;
   }
@@ -36,6 +38,10 @@ ServiceView service_view(const PoolStatus& pool) {
   std::string count = std::to_string(up) + " of " + std::to_string(wanted) + " backends of pool " +
                       pool.name + " are up";
   if (pool.condition == PoolCondition::panic) return {ServiceState::down, "panic: " + count};
+  if (up == 0 && unknown > 0) {
+    return {ServiceState::degraded,
+            "no backend of pool " + pool.name + " has answered a probe yet"};
+  }
   return {up == 0 ? ServiceState::down : ServiceState::degraded, count};
 }
 

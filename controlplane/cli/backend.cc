@@ -101,7 +101,19 @@ int backend_enable(const Context& context, const std::string& pool, const std::s
 }
 
 int backend_disable(const Context& context, const std::string& pool, const std::string& address) {
-  return order(context, pool, address, "disabled", "disabled: all its flows go elsewhere");
+  const int exit_code = order(context, pool, address, "disabled", "disabled: no flow goes to it");
+  if (exit_code == kOk) warn_if_nobody_is_left(context, pool);
+  return exit_code;
+}
+
+void warn_if_nobody_is_left(const Context& context, const std::string& pool) {
+  const Answer answer = Client(context.socket).get(pool_path(pool));
+  if (!answer) return;
+  const Json json = Json::parse(*answer, nullptr, false);
+  for (const Json& backend : list(field(json, "backends"), "backends"))
+    if (text(backend, "mode") == "enabled" && number(backend, "weight") > 0) return;
+  context.err << "warning: nobody is left in pool " << pool
+              << ": its new flows are dropped\n  see `guideway pool show " << pool << "`\n";
 }
 
 int backend_list(const Context& context, const std::string& pool) {

@@ -20,6 +20,8 @@ int backend_remove(const Context& context, const std::string& pool, const std::s
 int backend_weight(const Context& context, const std::string& pool, const std::string& address,
                    int64_t weight);
 int backend_enable(const Context& context, const std::string& pool, const std::string& address);
+// On context.err, if no backend of the pool is enabled and has weight.
+void warn_if_nobody_is_left(const Context& context, const std::string& pool);
 int backend_disable(const Context& context, const std::string& pool, const std::string& address);
 int backend_list(const Context& context, const std::string& pool);
 

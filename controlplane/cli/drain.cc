@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <ctime>
 #include <optional>
 #include <thread>
 
@@ -70,10 +71,13 @@ int say(const Context& context, const std::string& what) {
 }
 
 // The backend drains no more.
-int end(const Context& context, const std::string& name, const Json& backend) {
+int end(const Context& context, const std::string& name, const Json& backend, bool was_cut) {
   if (!backend.is_object()) return say(context, name + " is removed");
   if (text(backend, "mode") == "disabled") {
-    return say(context, "drained " + name + ": it is disabled");
+    return say(context, was_cut ? name +
+                                      " is disabled: its time was over, and what connections it "
+                                      "still had are cut"
+                                : "drained " + name + ": it is disabled");
   }
   return report(context, {kRefused,
                           0,
@@ -87,6 +91,7 @@ int follow(const Context& context, const std::string& pool, const std::string& a
   const Client client(context.socket);
   Progress progress(context, name);
   auto heard = Clock::now();
+  std::string until;  // the deadline, as it was last
   for (;; std::this_thread::sleep_for(kLook)) {
     Answer answer = client.get(pool_path(pool));
     if (!answer && answer.error().code == kUnreachable && Clock::now() - heard < kAwayMost) {
@@ -100,11 +105,13 @@ int follow(const Context& context, const std::string& pool, const std::string& a
     if (!json) return exit_code;
     const Json& backend = find_backend(*json, address);
     if (text(backend, "mode") == "draining") {
+      until = text(backend, "drain_until");
       progress.show(backend);
       continue;
     }
     progress.clear();
-    return end(context, name, backend);
+    const auto deadline = utc_seconds(until);
+    return end(context, name, backend, deadline && *deadline <= std::time(nullptr));
   }
 }
 
@@ -137,6 +144,7 @@ int backend_drain(const Context& context, const std::string& pool, const std::st
   if (json) {
     context.out << "draining " << pool << ' ' << canonical(address) << ": new flows go elsewhere; "
                 << deadline_words(context, pool, address, deadline_s) << running << '\n';
+    warn_if_nobody_is_left(context, pool);
   }
   if (!wait) return kOk;
   context.out.flush();

@@ -71,11 +71,16 @@ ended() {
   [[ ${state:0:1} == [ZX] ]]
 }
 
+children_of() { cat "/proc/$1/task/"*/children 2>/dev/null || true; }
+
 # stop_process ROLE WHAT [SIGNAL]: returns when it is gone; after 10 s without success, by SIGKILL.
 stop_process() {
-  local pid
+  local pid pids=''
   pid=$(pid_of "$1" "$2") || return 0
-  kill -s "${3:-TERM}" "$pid" 2>/dev/null || true
+  # A master that is killed takes no worker with it.
+  [[ ${3:-TERM} != KILL ]] || pids=$(children_of "$pid")
+  # shellcheck disable=SC2086  # a list of numbers
+  kill -s "${3:-TERM}" "$pid" $pids 2>/dev/null || true
   if ! wait_for 10 ended "$pid"; then
     say "lab: $2 on $1 (pid $pid) ignores SIG${3:-TERM}: killed"
     kill -KILL "$pid" 2>/dev/null || true

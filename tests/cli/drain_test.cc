@@ -17,7 +17,8 @@ constexpr const char* kPut = "PUT /v1/pools/web/backends/10.0.0.7?wait=adopted";
 // Pool web with one backend in this mode.
 std::string pool(const std::string& mode, const std::string& until = "null", uint64_t packets = 0) {
   return R"({"name":"web","backends":[{"address":"10.0.0.7","weight":100,"mode":")" + mode +
-         R"(","drain_until":)" + until + R"(,"packets":)" + std::to_string(packets) + "}]}";
+         R"(","drain_until":)" + until + R"(,"packets":)" + std::to_string(packets) +
+         R"(},{"address":"10.0.0.8","weight":100,"mode":"enabled"}]})";
 }
 
 const std::string kDraining = pool("draining", R"("2026-11-23T12:10:00Z")");
@@ -31,8 +32,9 @@ TEST_F(Command, DrainSaysWhatHappens) {
          "2026-11-23T12:10:00Z, unless enabled before" +
              std::string(kRunning),
          "");
-  EXPECT_EQ(server.requests(),
-            (Strings{kGet, std::string(kPut) + R"( {"deadline_s":600,"mode":"draining"})", kGet}));
+  EXPECT_EQ(
+      server.requests(),
+      (Strings{kGet, std::string(kPut) + R"( {"deadline_s":600,"mode":"draining"})", kGet, kGet}));
 }
 
 TEST_F(Command, DrainDeadlines) {
@@ -79,12 +81,21 @@ TEST_F(Command, EnableAndDisable) {
          "pool web: backend 10.0.0.7 enabled" + std::string(kRunning), "");
   EXPECT_EQ(server.requests().back(), std::string(kPut) + R"( {"mode":"enabled"})");
   expect(ask({"backend", "disable", "web", "10.0.0.7"}), 0,
-         "pool web: backend 10.0.0.7 disabled: all its flows go elsewhere" + std::string(kRunning),
-         "");
-  EXPECT_EQ(server.requests().back(), std::string(kPut) + R"( {"mode":"disabled"})");
+         "pool web: backend 10.0.0.7 disabled: no flow goes to it" + std::string(kRunning), "");
+  EXPECT_EQ(server.requests().end()[-2], std::string(kPut) + R"( {"mode":"disabled"})");
   server.answer(kPut, 200, R"({"revision":12,"changed":false,"adopted":true,"generation":17})");
   expect(ask({"backend", "disable", "web", "10.0.0.7"}), 0,
          "pool web: backend 10.0.0.7 unchanged" + std::string(kRunning), "");
+}
+
+TEST_F(Command, WhoDrainsTheLastOneIsWarned) {
+  const std::string alone =
+      R"({"name":"web","backends":[{"address":"10.0.0.7","weight":100,"mode":"draining"},{"address":"10.0.0.8","weight":0,"mode":"enabled"}]})";
+  server.answer(kGet, 200, alone);
+  server.answer(kPut, 200, kAdopted);
+  EXPECT_EQ(ask({"backend", "drain", "web", "10.0.0.7"}).err,
+            "warning: nobody is left in pool web: its new flows are dropped\n"
+            "  see `guideway pool show web`\n");
 }
 
 // What `drain --wait` prints after its first line.
@@ -93,6 +104,7 @@ class DrainWait : public Command {
   DrainWait() {
     server.answer(kGet, 200, pool("enabled"));
     server.then(kGet, 200, kDraining);  // for the first line
+    server.then(kGet, 200, kDraining);  // who is left
     server.then(kGet, 200, kDraining);
     server.answer(kPut, 200, kAdopted);
   }
@@ -108,7 +120,15 @@ class DrainWait : public Command {
 TEST_F(DrainWait, UntilItIsDisabled) {
   server.then(kGet, 200, pool("disabled"));
   expect_end(0, "drained web 10.0.0.7: it is disabled\n", "");
-  EXPECT_EQ(server.requests().size(), 5u);
+  EXPECT_EQ(server.requests().size(), 6u);
+}
+
+TEST_F(DrainWait, ADeadlineThatIsOverCutsWhatIsThere) {
+  server.then(kGet, 200, pool("draining", R"("2020-01-01T00:00:00Z")"));
+  server.then(kGet, 200, pool("disabled"));
+  expect_end(
+      0, "web 10.0.0.7 is disabled: its time was over, and what connections it still had are cut\n",
+      "");
 }
 
 TEST_F(DrainWait, RemovedIsAnEnd) {

@@ -165,17 +165,52 @@ TEST_F(PlannerTest, WithoutAgentsTheHoldTimeEndsAnEpoch) {
   EXPECT_GE(EventLoop::Clock::now() - began, 500ms);
 }
 
-TEST_F(PlannerTest, ADrainEndsWhenNoListNamesTheBackend) {
+TEST_F(PlannerTest, ADrainEndsWhenItsAgentSaysSo) {
   sockets_[address(3)] = 1;
-  want([](Pool& pool) { pool.backends.at(address(3)).mode = BackendMode::draining; });
+  sockets_[address(4)] = 5;  // holds the epoch, but not the drain
+  want([](Pool& pool) {
+    pool.backends.at(address(3)).mode = BackendMode::draining;
+    pool.backends.at(address(4)).weight = 1;
+  });
+  until([&] { return asked_ > 4; });
+  thread_([&] {
+    EXPECT_EQ(pool().backends.at(address(3)).mode, BackendMode::draining);
+    sockets_[address(3)] = 0;
+  });
+  until([&] { return pool().backends.at(address(3)).mode == BackendMode::disabled; });
+  thread_([&] {
+    EXPECT_EQ(did_.back(), "drained web 10.0.0.3");
+    EXPECT_EQ(plan().history.earlier.size(), 1u);
+    sockets_.clear();
+  });
+  until([&] { return at_rest(plan()); });
+}
+
+TEST_F(PlannerTest, ADrainEndsWhenNoListNamesTheBackend) {
+  has_agents_ = false;
+  start();
+  want([](Pool& pool) {
+    pool.backends.at(address(3)).mode = BackendMode::draining;
+    pool.hold_s = 1;
+  });
+  until([&] { return pool().backends.at(address(3)).mode == BackendMode::disabled; });
+  until([&] { return at_rest(plan()); });
+}
+
+TEST_F(PlannerTest, WithoutAPlanADrainEndsByItsAgentToo) {
+  thread_([&] {
+    Intent next = *intent_;
+    next.pools["web"].forwarding = Forwarding::l2;
+    next.pools["web"].backends.at(address(3)).mode = BackendMode::draining;
+    sockets_[address(3)] = 2;
+    ASSERT_TRUE(commit(std::move(next), "wanted"));
+  });
   until([&] { return asked_ > 2; });
   thread_([&] {
     EXPECT_EQ(pool().backends.at(address(3)).mode, BackendMode::draining);
     sockets_.clear();
   });
   until([&] { return pool().backends.at(address(3)).mode == BackendMode::disabled; });
-  thread_([&] { EXPECT_EQ(did_.back(), "drained web 10.0.0.3"); });
-  until([&] { return at_rest(plan()); });
 }
 
 // Killed between any two steps, the next one goes on from what is stored.

@@ -119,80 +119,18 @@ class Oracle {
   std::vector<size_t> choose(const World& world, uint32_t slot, uint64_t hash,
                              const Packet& packet) {
     const bool udp = packet.key.protocol == 17;
-    const bool syn =
-        !udp && (packet.tcp_flags & kSyn) && !(packet.tcp_flags & (kAck | kFin | kRst));
-    const bool end = packet.tcp_flags & (kFin | kRst);
-    const bool error = packet.kind == PacketKind::icmp_error;
-    const auto takes = [&](size_t i) {
-      const gw_backend& b = world.backends[i];
-      return b.outer_bytes && (slot * 0x9E3779B1u) >> 16 < b.share;
-    };
-    const auto holds = [&](size_t i) {
-      return world.backends[i].outer_bytes && world.backends[i].flags == GW_HOLDS;
-    };
-    const auto learn = [&](size_t i) {
-      if (!error && world.backends[i].counter != GW_BACKENDS_MAX - 1)
-        known_[hash] = {world.backends[i].counter, end};
-    };
-
-    const std::vector<Entry>& entries = world.lists[slot];
-    std::optional<size_t> leader;
-    const uint16_t spare = SparePool(world.backends).spare(slot);
-    if (spare != GW_NO_HOP) leader = spare;
-    bool spare_leads = leader.has_value();
-    for (const size_t at : {entries.size() - 1, size_t{0}}) {
-      const bool may_lead =
-          at == 0 ? world.owners || (world.stand_ins && entries.size() == 1) : world.stand_ins;
-      if (entries.empty() || !may_lead || !takes(entries[at].index)) continue;
-      leader = entries[at].index;
-      spare_leads = false;
-    }
-
-    std::optional<size_t> found;
-    if (const auto known = known_.find(hash); known != known_.end()) {
-      const auto stays = index_of(world, known->second.counter);
-      if (!(syn && known->second.closing) && stays && (takes(*stays) || holds(*stays))) {
-        found = stays;
-        if (!error && end) known->second.closing = true;
-      } else if (!error) {
-        known_.erase(known);
-      }
-    }
-
-    if (!world.gue || udp) {
-      if (found) return {*found};
-      bool settled = world.owners && takes(entries[0].index) && holds(entries[0].index);
-      for (const Entry& entry : entries) settled &= !entry.incoming && !entry.earlier;
-      if (settled) return {entries[0].index};
-      std::optional<size_t> chosen;
-      if (!syn && !udp) {
-        std::vector<size_t> order;
-        for (const Entry& entry : entries)
-          if (entry.earlier && order.empty()) order.push_back(entry.index);
-        for (const Entry& entry : entries) order.push_back(entry.index);
-        for (const size_t i : order)
-          if (!chosen && holds(i)) chosen = i;
-      }
-      if (!chosen) chosen = leader;
-      if (!chosen) return {};
-      learn(*chosen);
-      return {*chosen};
-    }
-
-    if (!found && syn && !leader) return {};
-    std::vector<size_t> wanted;
-    if (found) wanted.push_back(*found);
-    if (leader) wanted.push_back(*leader);
-    for (const Entry& entry : entries)
-      if (takes(entry.index)) wanted.push_back(entry.index);
-    for (const Entry& entry : entries)
-      if (holds(entry.index)) wanted.push_back(entry.index);
-    std::vector<size_t> list;
-    for (const size_t i : wanted)
-      if (list.size() < 5 && std::find(list.begin(), list.end(), i) == list.end())
-        list.push_back(i);
-    if (!found && spare_leads) learn(*leader);
-    return list;
+    const uint8_t flags = packet.tcp_flags;
+    Case c{.world = world,
+           .slot = slot,
+           .entries = world.lists[slot],
+           .hash = hash,
+           .syn = !udp && (flags & kSyn) && !(flags & (kAck | kFin | kRst)),
+           .udp = udp,
+           .end = (flags & (kFin | kRst)) != 0,
+           .error = packet.kind == PacketKind::icmp_error};
+    find_leader(c);
+    look_up(c);
+    return world.gue && !udp ? choose_list(c) : choose_one(c);
   }
   size_t known() const { return known_.size(); }
 
@@ -201,6 +139,92 @@ class Oracle {
     uint32_t counter;
     bool closing;
   };
+
+  struct Case {
+    const World& world;
+    uint32_t slot;
+    const std::vector<Entry>& entries;
+    uint64_t hash;
+    bool syn, udp, end, error;
+    std::optional<size_t> leader = {};
+    bool spare_leads = false;
+    std::optional<size_t> found = {};  // by the flow table
+
+    bool takes(size_t i) const {
+      const gw_backend& b = world.backends[i];
+      return b.outer_bytes && (slot * 0x9E3779B1u) >> 16 < b.share;
+    }
+    bool holds(size_t i) const {
+      return world.backends[i].outer_bytes && world.backends[i].flags == GW_HOLDS;
+    }
+  };
+
+  static void find_leader(Case& c) {
+    const bool any = !c.entries.empty();
+    const uint16_t spare = SparePool(c.world.backends).spare(c.slot);
+    if (c.world.owners && c.takes(c.entries[0].index)) {
+      c.leader = c.entries[0].index;
+    } else if (c.world.stand_ins && any && c.takes(c.entries.back().index)) {
+      c.leader = c.entries.back().index;
+    } else if (spare != GW_NO_HOP) {
+      c.leader = spare;
+      c.spare_leads = true;
+    }
+  }
+
+  void look_up(Case& c) {
+    const auto known = known_.find(c.hash);
+    if (known == known_.end()) return;
+    const auto stays = index_of(c.world, known->second.counter);
+    if (!(c.syn && known->second.closing) && stays && (c.takes(*stays) || c.holds(*stays))) {
+      c.found = stays;
+      if (!c.error && c.end) known->second.closing = true;
+    } else if (!c.error) {
+      known_.erase(known);
+    }
+  }
+
+  void learn(const Case& c, size_t i) {
+    const uint32_t counter = c.world.backends[i].counter;
+    if (!c.error && counter != GW_BACKENDS_MAX - 1) known_[c.hash] = {counter, c.end};
+  }
+
+  std::vector<size_t> choose_one(const Case& c) {
+    if (c.found) return {*c.found};
+    bool settled = c.world.owners && c.takes(c.entries[0].index) && c.holds(c.entries[0].index);
+    for (const Entry& entry : c.entries) settled &= !entry.incoming && !entry.earlier;
+    if (settled) return {c.entries[0].index};
+    std::optional<size_t> chosen;
+    if (!c.syn && !c.udp) {
+      std::vector<size_t> order;
+      for (const Entry& entry : c.entries)
+        if (entry.earlier && order.empty()) order.push_back(entry.index);
+      for (const Entry& entry : c.entries) order.push_back(entry.index);
+      for (const size_t i : order)
+        if (!chosen && c.holds(i)) chosen = i;
+    }
+    if (!chosen) chosen = c.leader;
+    if (!chosen) return {};
+    learn(c, *chosen);
+    return {*chosen};
+  }
+
+  std::vector<size_t> choose_list(const Case& c) {
+    if (!c.found && c.syn && !c.leader) return {};
+    std::vector<size_t> wanted;
+    if (c.found) wanted.push_back(*c.found);
+    if (c.leader) wanted.push_back(*c.leader);
+    for (const Entry& entry : c.entries)
+      if (c.takes(entry.index)) wanted.push_back(entry.index);
+    for (const Entry& entry : c.entries)
+      if (c.holds(entry.index)) wanted.push_back(entry.index);
+    std::vector<size_t> list;
+    for (const size_t i : wanted)
+      if (list.size() < 5 && std::find(list.begin(), list.end(), i) == list.end())
+        list.push_back(i);
+    if (!c.found && c.spare_leads) learn(c, *c.leader);
+    return list;
+  }
 
   static std::optional<size_t> index_of(const World& world, uint32_t counter) {
     for (size_t i = 0; i < world.backends.size(); ++i)

@@ -143,9 +143,12 @@ TEST_P(ForwardTest, VerdictOfEachKindOfPacket) {
   EXPECT_EQ(verdict(image.get(), arp_frame()), "not_vip");
   EXPECT_EQ(verdict(image.get(), arp_frame(), PortKind::owned), "to_kernel");
   EXPECT_EQ(verdict(image.get(), Bytes(9, 0)), "truncated");
-  EXPECT_EQ(
-      verdict_name(forward(image.get(), frame_of(spec_for(f)), PortKind::shared, 10).frame.verdict),
-      "no_headroom");
+  const auto with_headroom = [&](uint16_t headroom) {
+    return verdict_name(
+        forward(image.get(), frame_of(spec_for(f)), PortKind::shared, headroom).frame.verdict);
+  };
+  EXPECT_EQ(with_headroom(19), "no_headroom");
+  EXPECT_EQ(with_headroom(20), "forwarded");
 }
 
 TEST_P(ForwardTest, FramesForAnotherStationAreDropped) {

@@ -227,7 +227,8 @@ class Lab:
             plane = status["dataplane"]
             return (plane["connected"] and plane["alive"] and not plane["refused"]
                     and plane["revision"] == status["revision"]
-                    and all(s["state"] == "ready" for s in status["services"]) and status)
+                    and all(s["state"] == "ready" for s in status["services"])
+                    and all(p["digest"] for p in status["pools"] if p["backends"]) and status)
         return eventually(check, seconds, what=f"{node} ready: {self.try_status(node)}")
 
     def counters(self, node="n1"):

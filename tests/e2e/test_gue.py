@@ -148,24 +148,6 @@ def test_a_failure_and_its_recovery(five):
         held.flow()
 
 
-def test_a_third_change_waits_for_an_old_connection(five):
-    """And says for whom; it breaks nothing, and is released when the connection ends."""
-    gue = Gue(five, table_slots=251)
-    with HeldConnections(five, gue.vip) as held:
-        held.open(150)
-        for name in ("b1", "b2"):
-            gue.put(name, mode="draining", deadline_s=0)
-            gue.committed()
-        gue.put("b3", mode="draining", deadline_s=0)
-        eventually(lambda: "holds" in gue.change()["waits"], 20, what=lambda: f"{gue.change()}")
-        assert gue.change()["wanted"]
-        held.flow()
-        held.close(on(held.all, "b1"))
-        gue.committed()
-        held.flow()
-    gue.at_rest(60)
-
-
 def test_random_changes(five, quick):
     """Whatever is asked, in any order."""
     rng = random.Random(11)

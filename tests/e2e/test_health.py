@@ -452,3 +452,13 @@ def test_probing_every_millisecond(lab):
     eventually(lambda: answered(lab, ["l2-4", "ipip-4"]) >= first + 500)
     assert time.monotonic() - began < 5
     start(lab, probe("icmp", 100, 100), ["l2-4", "ipip-4"])
+
+
+def test_a_pool_that_goes_and_comes_back_is_judged_anew(lab):
+    """At once, before anybody noticed that it was away."""
+    start(lab, probe("tcp"), ["l2-4"])
+    intent = {k: lab.api().get("/v1/intent").body[k] for k in ("pools", "services")}
+    for _ in range(10):
+        lab.api().must("PUT", "/v1/intent", {"pools": {}, "services": {}})
+        lab.api().must("PUT", "/v1/intent?wait=adopted", intent)
+        settled(lab, "l2-4")
