@@ -160,6 +160,10 @@ CLI::Option* add_pool_settings(CLI::App& command, PoolSettings& settings) {
                "how long a backend that comes, or comes back, takes to get all its slots: 0 to 1h "
                "(0)",
                settings.slow_start_ms);
+  add_duration(command, "--hold",
+               "gue: how long an earlier state of the table stays at most, whoever may still have "
+               "connections by it (24h; 0: until the agents say that nobody has)",
+               settings.hold_ms);
   return forwarding;
 }
 

@@ -14,6 +14,10 @@
 namespace guideway::cli {
 namespace {
 
+std::string hold_words(uint64_t seconds) {
+  return seconds == 0 ? "for ever" : duration_text(seconds * 1000);
+}
+
 std::string slow_start_words(uint64_t ms) {
   return ms == 0 ? "none" : duration_text(ms);
 }
@@ -79,6 +83,7 @@ Result<Json> pool_body(const PoolSettings& settings, const Json& before, const s
   if (!settings.forwarding.empty()) body["forwarding"] = settings.forwarding;
   if (settings.table_slots) body["table_slots"] = *settings.table_slots;
   if (settings.slow_start_ms) body["slow_start_ms"] = *settings.slow_start_ms;
+  if (settings.hold_ms) body["hold_s"] = (*settings.hold_ms + 999) / 1000;
   if (settings.probe.empty() && !settings.probe_details()) return body;
   Json probe = field(before, "probe");
   if (!settings.probe.empty()) {
@@ -112,6 +117,9 @@ std::string pool_changes(const Json& before, const Json& body) {
   if (body.contains("slow_start_ms")) {
     add("slow start", slow_start_words(number(before, "slow_start_ms")),
         slow_start_words(number(body, "slow_start_ms")));
+  }
+  if (body.contains("hold_s")) {
+    add("hold", hold_words(number(before, "hold_s")), hold_words(number(body, "hold_s")));
   }
   return out;
 }

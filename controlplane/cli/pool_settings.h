@@ -18,6 +18,7 @@ struct PoolSettings {
   std::string forwarding;
   std::optional<int64_t> table_slots;
   std::optional<uint64_t> slow_start_ms;
+  std::optional<uint64_t> hold_ms;
   std::string probe;  // one of kProbeForms
   std::optional<uint64_t> probe_interval_ms, probe_timeout_ms;
   std::optional<int64_t> fall, rise;
@@ -29,7 +30,7 @@ struct PoolSettings {
            probe_host;
   }
   bool empty() const {
-    return forwarding.empty() && !table_slots && !slow_start_ms && probe.empty() &&
+    return forwarding.empty() && !table_slots && !slow_start_ms && !hold_ms && probe.empty() &&
            !probe_details();
   }
 };

@@ -37,7 +37,7 @@ _guideway_options() {
     "service add") options+=" --pool --no-wait" ;;
     "pool add" | "pool set")
       options+=" --forwarding --table-slots --probe --probe-interval --probe-timeout --fall --rise"
-      options+=" --probe-query --probe-host --slow-start --no-wait"
+      options+=" --probe-query --probe-host --slow-start --hold --no-wait"
       ;;
     "backend add") options+=" --weight --no-wait" ;;
     "backend drain") options+=" --deadline --wait --no-wait" ;;
@@ -90,7 +90,7 @@ _guideway() {
       --socket) _guideway_socket=(--socket "$word") previous="" && continue ;;
       --pool | --forwarding | --table-slots | --weight | --config | --interface | --allow | \
         --bpf-dir | --key | --listen | --probe | --probe-interval | --probe-timeout | --fall | --rise | \
-        --probe-query | --probe-host | --slow-start | --deadline | --since | --limit | --timeout)
+        --probe-query | --probe-host | --slow-start | --hold | --deadline | --since | --limit | --timeout)
         previous="" && continue ;;
     esac
     previous=$word
@@ -116,7 +116,7 @@ _guideway() {
     --probe) _guideway_offer "none icmp tcp: udp: http:" ;;
     --probe-query) _guideway_offer "dns echo" ;;
     --table-slots | --weight | --probe-interval | --probe-timeout | --fall | --rise | \
-      --probe-host | --slow-start | --deadline | --since | --limit | --timeout) ;;
+      --probe-host | --slow-start | --hold | --deadline | --since | --limit | --timeout) ;;
     *) if [[ $current == -* ]]; then _guideway_options; else _guideway_argument; fi ;;
   esac
 

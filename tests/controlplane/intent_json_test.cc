@@ -166,7 +166,7 @@ TEST(IntentJson, BadDocuments) {
            "pools.web.table_slots: must be a whole number, 251 to 16777213, got 1000000000.0"},
           {R"({"pools":{"web":{"forwarding":"l2","check":"tcp"}}})",
            "pools.web.check: unknown field (known here: forwarding, table_slots, probe, "
-           "slow_start_ms, backends)"},
+           "slow_start_ms, hold_s, backends)"},
           {R"({"pools":{"web":{"forwarding":"l2","backends":{"10.0.0.7":{"mode":"off"}}}}})",
            "pools.web.backends.10.0.0.7.mode: must be \"enabled\", \"draining\" or \"disabled\", "
            "got \"off\""},
