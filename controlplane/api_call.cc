@@ -20,6 +20,12 @@ int status_of(Refusal refusal) {
       return 404;
     case Refusal::conflict:
       return 409;
+    case Refusal::not_stored:
+      return 500;
+    case Refusal::unavailable:
+      return 503;
+    case Refusal::unsure:
+      return 504;
     case Refusal::invalid:
       break;
   }
@@ -90,35 +96,58 @@ HttpReply ApiCall::with_status(const std::function<HttpReply(const Status&)>& wr
   return status ? write(*status) : ending();
 }
 
-ApiCall::Outcome ApiCall::change_in_loop(const std::string& what, const Change& apply,
-                                         bool show_differences, bool dry_run) {
+ApiCall::Outcome ApiCall::outcome_of(const Store::ChangeOutcome& outcome, bool show_differences) {
   Outcome out;
-  std::shared_ptr<const Intent> before = control_.intent();
+  if (!outcome) {
+    out.refused = refusal(status_of(outcome.error().refusal), outcome.error().error);
+    return out;
+  }
+  if (show_differences) out.differences = differences(*outcome->before, *outcome->after);
+  out.changed = outcome->after != outcome->before;
+  out.revision = outcome->after->revision;
+  out.adoption = control_.adoption();
+  if (wait_ && out.adoption.revision < out.revision) out.adopted = control_.adopted(out.revision);
+  return out;
+}
+
+ApiCall::Outcome ApiCall::try_change(const Store::Change& apply) {
+  const std::shared_ptr<const Intent> before = control_.intent();
   ChangeResult after = apply(*before);
+  Outcome out;
   if (!after) {
     out.refused = refusal(status_of(after.error().refusal), after.error().error);
     return out;
   }
-  if (show_differences) out.differences = differences(*before, *after);
-  bool differs = !(*after == *before);
-  if (differs && !dry_run) {
-    if (auto done = control_.commit(std::move(*after), request_.peer, what); !done) {
-      out.refused = refusal(500, done.error());
-      return out;
-    }
-    out.changed = true;
-  }
-  out.revision = control_.intent()->revision;
+  out.differences = differences(*before, *after);
+  out.revision = before->revision;
   out.adoption = control_.adoption();
-  if (wait_ && !dry_run && out.adoption.revision < out.revision) {
-    out.adopted = control_.adopted(out.revision);
-  }
   return out;
 }
 
-HttpReply ApiCall::change(const std::string& what, const Change& apply, bool show_differences,
-                          bool dry_run) {
-  auto outcome = loop_.call([&] { return change_in_loop(what, apply, show_differences, dry_run); });
+// Waits for the store: what is given by reference lives long enough.
+std::optional<ApiCall::Outcome> ApiCall::order_change(const std::string& what,
+                                                      const Store::Change& apply,
+                                                      bool show_differences) {
+  // The promise breaks with the store, or with the loop.
+  auto promise = std::make_shared<std::promise<Outcome>>();
+  std::future<Outcome> future = promise->get_future();
+  loop_.post([&, promise = std::exchange(promise, nullptr)] {
+    control_.change(apply, request_.peer, what,
+                    [this, show_differences, promise](const Store::ChangeOutcome& outcome) {
+                      promise->set_value(outcome_of(outcome, show_differences));
+                    });
+  });
+  try {
+    return future.get();
+  } catch (const std::future_error&) {
+    return {};
+  }
+}
+
+HttpReply ApiCall::change(const std::string& what, const Store::Change& apply,
+                          bool show_differences, bool dry_run) {
+  auto outcome = dry_run ? loop_.call([&] { return try_change(apply); })
+                         : order_change(what, apply, show_differences);
   if (!outcome) return ending();
   if (outcome->refused) return *outcome->refused;
   if (outcome->adopted.valid()) {

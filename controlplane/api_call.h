@@ -17,6 +17,7 @@
 #include "controlplane/event_loop.h"
 #include "controlplane/http_server.h"
 #include "controlplane/intent_change.h"
+#include "controlplane/store.h"
 
 namespace guideway {
 
@@ -43,7 +44,6 @@ class ApiCall {
   HttpReply answer();
 
  private:
-  using Change = std::function<ChangeResult(const Intent&)>;
   // What the loop did about a change.
   struct Outcome {
     std::optional<HttpReply> refused;
@@ -72,10 +72,12 @@ class ApiCall {
   bool wants(const char* method) const { return request_.method == method; }
 
   HttpReply with_status(const std::function<HttpReply(const Status&)>& write);
-  HttpReply change(const std::string& what, const Change& apply, bool show_differences = false,
-                   bool dry_run = false);
-  Outcome change_in_loop(const std::string& what, const Change& apply, bool show_differences,
-                         bool dry_run);
+  HttpReply change(const std::string& what, const Store::Change& apply,
+                   bool show_differences = false, bool dry_run = false);
+  Outcome try_change(const Store::Change& apply);
+  std::optional<Outcome> order_change(const std::string& what, const Store::Change& apply,
+                                      bool show_differences);
+  Outcome outcome_of(const Store::ChangeOutcome& outcome, bool show_differences);
   std::optional<HttpReply> read_change_query(std::initializer_list<std::string_view> more = {});
 
   EventLoop& loop_;

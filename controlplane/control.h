@@ -12,6 +12,7 @@
 #include "controlplane/intent.h"
 #include "controlplane/result.h"
 #include "controlplane/status.h"
+#include "controlplane/store.h"
 
 namespace guideway {
 
@@ -28,9 +29,9 @@ class Control {
   // Never null. Immutable: it may be read in any thread.
   virtual std::shared_ptr<const Intent> intent() const = 0;
 
-  // Makes `next` the intent: gives it the next revision, makes it durable, has it published. `who`
-  // and `what` are for the log. After an error the intent is as before.
-  virtual Result<void> commit(Intent next, const std::string& who, const std::string& what) = 0;
+  // As Store's; what is changed is published.
+  virtual void change(Store::Change change, const std::string& who, const std::string& what,
+                      Store::Done done) = 0;
 
   virtual Adoption adoption() const = 0;
 

@@ -34,6 +34,7 @@ Daemon::~Daemon() {
   planner_.reset();
   agents_.reset();
   delivery_.reset();
+  store_.reset();
   server_.reset();
 }
 
@@ -51,10 +52,8 @@ Result<void> Daemon::open() {
   if (auto locked = lock(); !locked) return locked;
   auto store = FileStore::open(config_.state_dir);
   if (!store) return tl::unexpected(store.error());
+  if (auto loaded = (*store)->load(); !loaded) return tl::unexpected(loaded.error());
   store_ = std::move(*store);
-  auto intent = store_->load();
-  if (!intent) return tl::unexpected(intent.error());
-  intent_ = std::make_shared<const Intent>(std::move(*intent));
   auto loop = EventLoop::create();
   if (!loop) return tl::unexpected(loop.error());
   loop_ = std::move(*loop);
@@ -82,9 +81,13 @@ Result<void> Daemon::open() {
   if (!server) return tl::unexpected(server.error());
   server_ = std::move(*server);
   spdlog::info("started node={} version={} revision={} services={} pools={} socket={}",
-               config_.name, GW_VERSION, intent_->revision, intent_->services.size(),
-               intent_->pools.size(), config_.control_socket);
-  delivery_->set_intent(intent_);
+               config_.name, GW_VERSION, intent()->revision, intent()->services.size(),
+               intent()->pools.size(), config_.control_socket);
+  store_->on_intent([this](const std::shared_ptr<const Intent>& intent) {
+    delivery_->set_intent(intent);
+    loop_->post([this] { planner_->look(); });
+  });
+  delivery_->set_intent(intent());
   end_drains();
   loop_->every(kDrainLook, [this] { end_drains(); });
   return {};
@@ -104,10 +107,10 @@ Result<void> Daemon::make_planner() {
       ask_agents(pool, ranges, std::move(done));
     };
   }
-  world.intent = [this] { return intent_; };
+  world.intent = [this] { return store_->intent(); };
   world.confirmed = [this] { return delivery_->adoption().revision; };
-  world.commit = [this](Intent next, const std::string& what) {
-    return commit(std::move(next), "plan", what);
+  world.change = [this](Store::Change change, const std::string& what, Store::Done done) {
+    store_->change(std::move(change), "plan", what, std::move(done));
   };
   planner_ = std::make_unique<Planner>(*loop_, std::move(world), Planner::Pace{});
   delivery_->on_adoption([this] { planner_->look(); });
@@ -117,11 +120,11 @@ Result<void> Daemon::make_planner() {
 void Daemon::ask_agents(const std::string& pool, const std::vector<BackendRanges>& ranges,
                         std::function<void(Planner::Sockets)> done) {
   std::vector<ServiceKey> services;
-  for (const auto& [key, service] : intent_->services)
+  for (const auto& [key, service] : intent()->services)
     if (service.pool == pool) services.push_back(key);
   std::vector<AgentQuestion> questions;
   for (const BackendRanges& one : ranges) questions.push_back({one.address, one.ranges});
-  agents_->ask(intent_->flow_seed, std::move(services), std::move(questions),
+  agents_->ask(intent()->flow_seed, std::move(services), std::move(questions),
                [done = std::move(done)](const AgentClient::Answers& answers) {
                  Planner::Sockets sockets;
                  for (const auto& [address, answer] : answers) {
@@ -136,25 +139,32 @@ void Daemon::ask_agents(const std::string& pool, const std::vector<BackendRanges
 // Backends whose time for draining is over.
 void Daemon::end_drains() {
   const int64_t now = std::time(nullptr);
-  std::vector<std::pair<std::string, Address>> over;
-  for (const auto& [name, pool] : intent_->pools) {
-    for (const auto& [address, backend] : pool.backends) {
-      const bool is_over = backend.mode == BackendMode::draining && backend.drain_until != 0 &&
-                           backend.drain_until <= now;
-      if (is_over) over.emplace_back(name, address);
+  const auto is_over = [now](const Backend& backend) {
+    return backend.mode == BackendMode::draining && backend.drain_until != 0 &&
+           backend.drain_until <= now;
+  };
+  std::string what;
+  size_t count = 0;
+  for (const auto& [name, pool] : intent()->pools)
+    for (const auto& [address, backend] : pool.backends)
+      if (is_over(backend) && count++ == 0) what = "drained " + name + " " + address.text();
+  if (count == 0 || ends_drains_) return;
+  if (count > 1) what += " and " + std::to_string(count - 1) + " more";
+  ends_drains_ = true;
+  const auto change = [is_over](const Intent& before) -> ChangeResult {
+    Intent next = before;
+    for (auto& [name, pool] : next.pools) {
+      for (auto& [address, backend] : pool.backends) {
+        if (!is_over(backend)) continue;
+        backend.mode = BackendMode::disabled;
+        backend.drain_until = 0;
+      }
     }
-  }
-  if (over.empty()) return;
-  Intent next = *intent_;
-  for (const auto& [pool, address] : over) {
-    Backend& backend = next.pools.at(pool).backends.at(address);
-    backend.mode = BackendMode::disabled;
-    backend.drain_until = 0;
-  }
-  const std::string what =
-      "drained " + over.front().first + " " + over.front().second.text() +
-      (over.size() == 1 ? "" : " and " + std::to_string(over.size() - 1) + " more");
-  (void)commit(std::move(next), "deadline", what);  // what went wrong is in the log
+    return next;
+  };
+  // What went wrong is in the log.
+  store_->change(change, "deadline", what,
+                 [this](const Store::ChangeOutcome&) { ends_drains_ = false; });
 }
 
 // Two that publish to one dataplane would undo each other's images for ever.
@@ -181,29 +191,11 @@ void Daemon::stop() {
   loop_->stop();
 }
 
-Result<void> Daemon::commit(Intent next, const std::string& who, const std::string& what) {
-  auto start = std::chrono::steady_clock::now();
-  next.revision = intent_->revision + 1;
-  follow_plans(next);
-  if (auto saved = store_->save(next); !saved) {
-    spdlog::error("change refused by the store who=\"{}\" what=\"{}\": {}", who, what,
-                  saved.error().text());
-    return saved;
-  }
-  auto took = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start);
-  spdlog::info("changed revision={} who=\"{}\" what=\"{}\" stored_ms={:.1f}", next.revision, who,
-               what, took.count());
-  intent_ = std::make_shared<const Intent>(std::move(next));
-  delivery_->set_intent(intent_);
-  loop_->post([this] { planner_->look(); });
-  return {};
-}
-
 Status Daemon::status() const {
   Status out;
   out.node.name = config_.name;
   out.node.started = started_;
-  out.node.revision = intent_->revision;
+  out.node.revision = intent()->revision;
   delivery_->describe(out);
   for (PoolStatus& pool : out.pools)
     if (pool.change) pool.change->waits = planner_->waits(pool.name);

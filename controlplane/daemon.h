@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "controlplane/agent_client.h"
 #include "controlplane/api.h"
@@ -35,8 +36,11 @@ class Daemon : public Control {
   bool run();
   void stop();  // from any thread
 
-  std::shared_ptr<const Intent> intent() const override { return intent_; }
-  Result<void> commit(Intent next, const std::string& who, const std::string& what) override;
+  std::shared_ptr<const Intent> intent() const override { return store_->intent(); }
+  void change(Store::Change change, const std::string& who, const std::string& what,
+              Store::Done done) override {
+    store_->change(std::move(change), who, what, std::move(done));
+  }
   Adoption adoption() const override { return delivery_->adoption(); }
   std::future<void> adopted(uint64_t revision) override { return delivery_->adopted(revision); }
   Status status() const override;
@@ -62,10 +66,10 @@ class Daemon : public Control {
   const NodeConfig config_;
   const std::string bpf_dir_;
   int64_t started_ = 0;
+  bool ends_drains_ = false;  // under way
   UniqueFd lock_;
   std::atomic<bool> failed_{false};
   std::unique_ptr<Store> store_;
-  std::shared_ptr<const Intent> intent_;
   // In order of making: each needs those above.
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<Delivery> delivery_;

@@ -17,9 +17,12 @@
 namespace guideway {
 
 enum class Refusal : uint8_t {
-  invalid,    // what is asked contradicts the rules
-  not_found,  // there is no such pool, backend or service
-  conflict,   // it fits no more to the state it meets: still in use, another revision
+  invalid,      // what is asked contradicts the rules
+  not_found,    // there is no such pool, backend or service
+  conflict,     // it fits no more to the state it meets: still in use, another revision
+  not_stored,   // the store failed; the intent is as before
+  unavailable,  // the store cannot be reached; the intent is as before
+  unsure,       // the store did not answer: the change may be made, now or in a moment
 };
 
 struct RefusedChange {

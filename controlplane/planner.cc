@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <new>
-#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -68,23 +67,39 @@ void Planner::watch(const std::string& name, const Pool& pool, uint64_t confirme
   watch.earlier = std::move(earlier);
 }
 
+// Drains that are over are stored, one change at a time.
+void Planner::disable(IsOver is_over) {
+  const std::shared_ptr<const Intent> intent = world_.intent();
+  std::string what;
+  for (const auto& [name, pool] : intent->pools)
+    for (const auto& [address, backend] : pool.backends)
+      if (backend.mode == BackendMode::draining && is_over(name, pool, address))
+        what += (what.empty() ? "drained " : ", ") + name + " " + address.text();
+  if (what.empty() || disables_) return;
+  disables_ = true;
+  const auto change = [is_over](const Intent& before) -> ChangeResult {
+    Intent next = before;
+    for (auto& [name, pool] : next.pools) {
+      const Pool& was = before.pools.at(name);
+      for (auto& [address, backend] : pool.backends) {
+        if (backend.mode != BackendMode::draining || !is_over(name, was, address)) continue;
+        backend.mode = BackendMode::disabled;
+        backend.drain_until = 0;
+      }
+    }
+    return next;
+  };
+  // What went wrong is in the log, and it is tried again.
+  world_.change(change, what, [this, alive = alive_](const Store::ChangeOutcome&) {
+    if (*alive) disables_ = false;
+  });
+}
+
 // Those that no list needs any more are out of service.
 void Planner::end_drains(uint64_t confirmed) {
-  const std::shared_ptr<const Intent> intent = world_.intent();
-  std::optional<Intent> next;
-  std::string what;
-  for (const auto& [name, pool] : intent->pools) {
-    if (!pool.plan || confirmed < pool.plan->revision) continue;
-    for (const auto& [address, backend] : pool.backends) {
-      if (backend.mode != BackendMode::draining || !is_drained(pool, address)) continue;
-      if (!next) next = *intent;
-      Backend& ended = next->pools.at(name).backends.at(address);
-      ended.mode = BackendMode::disabled;
-      ended.drain_until = 0;
-      what += (what.empty() ? "drained " : ", ") + name + " " + address.text();
-    }
-  }
-  if (next) (void)world_.commit(std::move(*next), what);  // what went wrong is in the log
+  disable([confirmed](const std::string&, const Pool& pool, const Address& address) {
+    return pool.plan && confirmed >= pool.plan->revision && is_drained(pool, address);
+  });
 }
 
 // A backend that gets no new flows, and whose agent says that it has none of the pool's connections
@@ -123,18 +138,10 @@ void Planner::drained(const std::string& name, const Address& address, const Soc
   drain->second.asked = false;
   const auto answer = sockets.find(address);
   if (answer == sockets.end() || answer->second != 0) return;
-  const std::shared_ptr<const Intent> intent = world_.intent();
-  const auto pool = intent->pools.find(name);
-  if (pool == intent->pools.end()) return;
-  const auto backend = pool->second.backends.find(address);
-  if (backend == pool->second.backends.end() || backend->second.mode != BackendMode::draining ||
-      takes_new(pool->second, address))
-    return;
-  Intent next = *intent;
-  Backend& ended = next.pools.at(name).backends.at(address);
-  ended.mode = BackendMode::disabled;
-  ended.drain_until = 0;
-  (void)world_.commit(std::move(next), "drained " + name + " " + address.text());
+  disable([pool = name, backend = address](const std::string& name, const Pool& in,
+                                           const Address& address) {
+    return name == pool && address == backend && !takes_new(in, address);
+  });
 }
 
 std::vector<Planner::Job> Planner::jobs(uint64_t confirmed) {
@@ -201,24 +208,41 @@ void Planner::start(std::vector<Job> todo, uint64_t confirmed) {
 }
 
 void Planner::take(std::vector<Outcome> outcomes) {
-  busy_ = false;
   const std::shared_ptr<const Intent> intent = world_.intent();
-  std::optional<Intent> next;
+  auto steps = std::make_shared<std::vector<Outcome>>();
   std::string what;
   for (Outcome& outcome : outcomes) {
     const auto pool = intent->pools.find(outcome.pool);
     if (pool == intent->pools.end() || pool->second.plan != outcome.before) continue;
     if (outcome.stepped) watches_[outcome.pool].waits = outcome.step.waits;
-    if (outcome.step.changed) {
-      if (!next) next = *intent;
-      ChangePlan& plan = *(next->pools.at(outcome.pool).plan = std::move(outcome.step.plan));
-      // Another change may have come meanwhile.
-      plan.revision = intent->revision + 1;
-      what += (what.empty() ? "" : "; ") + outcome.pool + ": " + outcome.step.did;
-    }
     ask(outcome.pool, std::move(outcome.questions));
+    if (!outcome.step.changed) continue;
+    what += (what.empty() ? "" : "; ") + outcome.pool + ": " + outcome.step.did;
+    steps->push_back(std::move(outcome));
   }
-  if (next) (void)world_.commit(std::move(*next), what);  // what went wrong is in the log
+  if (steps->empty()) return end_of_step();
+  // Other changes may come first; a step of a plan that is not the same any more is left out.
+  const auto change = [steps](const Intent& before) -> ChangeResult {
+    Intent next = before;
+    for (const Outcome& one : *steps) {
+      const auto pool = next.pools.find(one.pool);
+      if (pool == next.pools.end() || pool->second.plan != one.before) continue;
+      pool->second.plan = one.step.plan;
+      pool->second.plan->revision = before.revision + 1;
+    }
+    return next;
+  };
+  // What went wrong is in the log, and it is tried again.
+  world_.change(change, what, [this, alive = alive_](const Store::ChangeOutcome&) {
+    if (*alive)
+      loop_.post([this, alive] {
+        if (*alive) end_of_step();
+      });
+  });
+}
+
+void Planner::end_of_step() {
+  busy_ = false;
   if (std::exchange(again_, false)) look();
 }
 

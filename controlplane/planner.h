@@ -18,6 +18,7 @@
 #include "controlplane/event_loop.h"
 #include "controlplane/intent.h"
 #include "controlplane/result.h"
+#include "controlplane/store.h"
 
 namespace guideway {
 
@@ -28,8 +29,8 @@ class Planner {
     std::function<std::shared_ptr<const Intent>()> intent;
     // The revision that all live nodes run, at least.
     std::function<uint64_t()> confirmed;
-    // Stores `next` and makes it the intent.
-    std::function<Result<void>(Intent next, const std::string& what)> commit;
+    // As Store's.
+    std::function<void(Store::Change change, const std::string& what, Store::Done done)> change;
     // Asks the agents how many sockets they hold in those ranges, of that pool's services, and
     // calls back once, in the loop's thread. Null: agents are not asked.
     std::function<void(const std::string& pool, std::vector<BackendRanges>,
@@ -83,10 +84,13 @@ class Planner {
   void end_drains(uint64_t confirmed);
   void ask_drains(uint64_t confirmed);
   void drained(const std::string& pool, const Address& backend, const Sockets& sockets);
+  using IsOver = std::function<bool(const std::string&, const Pool&, const Address&)>;
+  void disable(IsOver is_over);
   std::vector<Job> jobs(uint64_t confirmed);
   void watch(const std::string& name, const Pool& pool, uint64_t confirmed);
   void start(std::vector<Job> jobs, uint64_t confirmed);
   void take(std::vector<Outcome> outcomes);
+  void end_of_step();
   void ask(const std::string& pool, std::vector<RetireQuestion> questions);
 
   EventLoop& loop_;
@@ -102,8 +106,9 @@ class Planner {
   std::map<std::pair<std::string, Address>, Drain> drains_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   EventLoop::TimerId timer_ = 0;
-  bool busy_ = false;
-  bool again_ = false;  // look() was called meanwhile
+  bool disables_ = false;  // drains that are over are being stored
+  bool busy_ = false;      // a step is computed, or stored
+  bool again_ = false;     // look() was called meanwhile
   std::thread thread_;
 };
 

@@ -2,6 +2,7 @@
 #include "controlplane/store_file.h"
 
 #include <fcntl.h>
+#include <spdlog/spdlog.h>
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -10,6 +11,7 @@
 #include <xxhash.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -170,7 +172,26 @@ Result<Intent> FileStore::load() {
   if (!line) return tl::unexpected(line.error());
   auto intent = read_stored_intent(*line);
   if (!intent) return fail(path_, "is damaged: " + intent.error().text(), kHint);
+  intent_ = std::make_shared<const Intent>(*intent);
   return intent;
+}
+
+void FileStore::change(Change change, std::string who, std::string what, Done done) {
+  const auto start = std::chrono::steady_clock::now();
+  const std::shared_ptr<const Intent> before = intent_;
+  ChangeResult after = next_intent(*before, change);
+  if (!after) return done(tl::unexpected(after.error()));
+  if (after->revision == before->revision) return done(Changed{before, before});
+  if (auto saved = save(*after); !saved) {
+    spdlog::error("change refused by the store who=\"{}\" what=\"{}\": {}", who, what,
+                  saved.error().text());
+    return done(tl::unexpected(RefusedChange{Refusal::not_stored, saved.error()}));
+  }
+  const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
+  spdlog::info("changed revision={} who=\"{}\" what=\"{}\" stored_ms={:.1f}", after->revision, who,
+               what, took.count());
+  if (on_intent_) on_intent_(intent_);
+  done(Changed{before, intent_});
 }
 
 Result<void> FileStore::save(const Intent& intent) {
@@ -190,6 +211,7 @@ Result<void> FileStore::save(const Intent& intent) {
     return system_error(path_, "cannot be replaced", errno);
   }
   if (fsync(directory_fd_.get()) != 0) return system_error(directory_, "cannot be synced", errno);
+  intent_ = std::make_shared<const Intent>(intent);
   return {};
 }
 

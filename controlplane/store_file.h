@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "controlplane/store.h"
 #include "controlplane/unique_fd.h"
@@ -28,8 +29,18 @@ class FileStore : public Store {
   // With the kernel's randomness.
   static Result<std::unique_ptr<FileStore>> open(const std::string& directory);
 
-  Result<Intent> load() override;
-  Result<void> save(const Intent& intent) override;
+  // Reads what is kept: to be called once, before all else. A store that was never written gives an
+  // empty intent at revision 0 with a new flow seed, which is durable already. What cannot be read,
+  // or is of a newer format, is an error, and is left as it is.
+  Result<Intent> load();
+  // Replaces what is kept, whatever it is; nobody is told. Durable when it returns. After an error
+  // the file may hold either of the two.
+  Result<void> save(const Intent& intent);
+
+  std::shared_ptr<const Intent> intent() const override { return intent_; }
+  void on_intent(OnIntent callback) override { on_intent_ = std::move(callback); }
+  // Durable, and `done` called, when it returns.
+  void change(Change change, std::string who, std::string what, Done done) override;
 
   const std::string& path() const { return path_; }
 
@@ -41,6 +52,8 @@ class FileStore : public Store {
   Random random_;
   UniqueFd lock_;
   UniqueFd directory_fd_;
+  std::shared_ptr<const Intent> intent_;
+  OnIntent on_intent_;
 };
 
 }  // namespace guideway

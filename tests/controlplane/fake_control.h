@@ -39,16 +39,22 @@ class FakeControl : public Control {
 
   std::shared_ptr<const Intent> intent() const override { return intent_; }
 
-  Result<void> commit(Intent next, const std::string& who, const std::string& what) override {
+  void change(Store::Change change, const std::string& who, const std::string& what,
+              Store::Done done) override {
+    const std::shared_ptr<const Intent> before = intent_;
+    ChangeResult after = next_intent(*before, change);
+    if (!after) return done(tl::unexpected(after.error()));
+    if (after->revision == before->revision) return done(Store::Changed{before, before});
     if (store_fails)
-      return fail("/state/intent.json", "cannot be written: No space left on device");
+      return done(tl::unexpected(
+          RefusedChange{Refusal::not_stored,
+                        {"/state/intent.json", "cannot be written: No space left on device", ""}}));
     last_who = who;
     last_what = what;
-    next.revision = intent_->revision + 1;
-    intent_ = std::make_shared<const Intent>(std::move(next));
+    intent_ = std::make_shared<const Intent>(std::move(*after));
     look_at_health();
     if (adopts) adopt();
-    return {};
+    done(Store::Changed{before, intent_});
   }
 
   void adopt() {

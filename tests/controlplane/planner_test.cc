@@ -41,7 +41,11 @@ class PlannerTest : public testing::Test {
     Planner::World world;
     world.intent = [this] { return intent_; };
     world.confirmed = [this] { return confirms_ ? intent_->revision : confirmed_; };
-    world.commit = [this](Intent next, const std::string& what) { return commit(next, what); };
+    world.change = [this](const Store::Change& change, const std::string& what,
+                          const Store::Done& done) {
+      // As over a network: later.
+      thread_.loop().post([=, this] { done(store(change, what)); });
+    };
     if (has_agents_)
       world.ask = [this](const std::string&, std::vector<BackendRanges> ask, auto done) {
         ++asked_;
@@ -57,24 +61,33 @@ class PlannerTest : public testing::Test {
     });
   }
 
-  Result<void> commit(Intent next, const std::string& what) {
+  Store::ChangeOutcome store(const Store::Change& change, const std::string& what) {
     if (refused_ && what != "wanted") {
       ++*refused_;
-      return fail("store", "no room");
+      return tl::unexpected(RefusedChange{Refusal::not_stored, {"store", "no room", ""}});
     }
-    next.revision = intent_->revision + 1;
-    follow_plans(next);
-    intent_ = std::make_shared<const Intent>(std::move(next));
+    const std::shared_ptr<const Intent> before = intent_;
+    ChangeResult after = next_intent(*before, change);
+    if (!after) return tl::unexpected(after.error());
+    if (after->revision == before->revision) return Store::Changed{before, before};
+    intent_ = std::make_shared<const Intent>(std::move(*after));
     did_.push_back(what);
-    return {};
+    return Store::Changed{before, intent_};
   }
 
   template <typename Change>
+  Store::ChangeOutcome want_now(Change change) {
+    const auto changed = [&](const Intent& before) -> ChangeResult {
+      Intent next = before;
+      change(next.pools["web"]);
+      return next;
+    };
+    return store(changed, "wanted");
+  }
+  template <typename Change>
   void want(Change change) {
     thread_([&] {
-      Intent next = *intent_;
-      change(next.pools["web"]);
-      ASSERT_TRUE(commit(std::move(next), "wanted"));
+      ASSERT_TRUE(want_now(change));
       planner_->look();
     });
   }
@@ -199,11 +212,11 @@ TEST_F(PlannerTest, ADrainEndsWhenNoListNamesTheBackend) {
 
 TEST_F(PlannerTest, WithoutAPlanADrainEndsByItsAgentToo) {
   thread_([&] {
-    Intent next = *intent_;
-    next.pools["web"].forwarding = Forwarding::l2;
-    next.pools["web"].backends.at(address(3)).mode = BackendMode::draining;
     sockets_[address(3)] = 2;
-    ASSERT_TRUE(commit(std::move(next), "wanted"));
+    ASSERT_TRUE(want_now([](Pool& pool) {
+      pool.forwarding = Forwarding::l2;
+      pool.backends.at(address(3)).mode = BackendMode::draining;
+    }));
   });
   until([&] { return asked_ > 2; });
   thread_([&] {

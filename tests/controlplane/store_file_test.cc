@@ -146,6 +146,43 @@ TEST_F(FileStoreTest, ExactMessages) {
   EXPECT_EQ(store->load().error().text(), file() + ": is damaged: its checksum is wrong" + hint);
 }
 
+TEST_F(FileStoreTest, AChangeIsCountedKeptAndTold) {
+  auto store = open();
+  ASSERT_TRUE(store->load());
+  std::vector<uint64_t> told;
+  store->on_intent([&](const auto& intent) { told.push_back(intent->revision); });
+  const auto add = [](const Intent& before) -> ChangeResult {
+    return put_service(before, ServiceKey::parse("203.0.113.10:443/tcp").value(), {"web"});
+  };
+  std::vector<Store::ChangeOutcome> outcomes;
+  const auto keep = [&](Store::ChangeOutcome outcome) { outcomes.push_back(std::move(outcome)); };
+  store->change(add, "test", "no such pool", keep);
+  store->change([](const Intent&) -> ChangeResult { return sample(); }, "test", "sample", keep);
+  store->change(add, "test", "is there", keep);
+  ASSERT_EQ(outcomes.size(), 3u);
+  EXPECT_EQ(outcomes[0].error().refusal, Refusal::invalid);
+  EXPECT_EQ(outcomes[1]->before->revision, 0u);
+  EXPECT_EQ(outcomes[1]->after->revision, 1u);
+  EXPECT_EQ(outcomes[2]->before, outcomes[2]->after);
+  EXPECT_EQ(told, std::vector<uint64_t>{1});
+  EXPECT_EQ(store->intent()->services.size(), 1u);
+  store.reset();
+  EXPECT_EQ(open()->load()->revision, 1u);
+}
+
+TEST_F(FileStoreTest, AChangeThatCannotBeKeptIsRefused) {
+  auto store = open();
+  ASSERT_TRUE(store->load());
+  std::filesystem::remove_all(state_);
+  Store::ChangeOutcome outcome;
+  store->on_intent([](const auto&) { ADD_FAILURE(); });
+  store->change([](const Intent&) -> ChangeResult { return sample(); }, "test", "sample",
+                [&](Store::ChangeOutcome got) { outcome = std::move(got); });
+  ASSERT_FALSE(outcome);
+  EXPECT_EQ(outcome.error().refusal, Refusal::not_stored);
+  EXPECT_EQ(store->intent()->revision, 0u);
+}
+
 TEST_F(FileStoreTest, AStateDirectoryThatCannotBeIsAnError) {
   std::ofstream(directory_ + "/plain") << "x";
   auto store = FileStore::open(directory_ + "/plain/state");
