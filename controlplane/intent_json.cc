@@ -219,27 +219,21 @@ Result<WantedIntent> read_document(const json& root) {
   return out;
 }
 
+// Without its closing brace.
+std::string open_settings(const Pool& pool) {
+  return std::string("{\"forwarding\":\"") + forwarding_name(pool.forwarding) +
+         "\",\"table_slots\":" + std::to_string(pool.table_slots) +
+         ",\"probe\":" + write_probe(pool.probe) +
+         ",\"slow_start_ms\":" + std::to_string(pool.slow_start_ms) +
+         ",\"hold_s\":" + std::to_string(pool.hold_s);
+}
+
 // Names and addresses need no escapes: pool names have been checked, the rest is our own text.
 void write_pools_and_services(const Intent& intent, bool with_plans, std::string& out) {
   out += "\"pools\":{";
   for (const auto& [name, pool] : intent.pools) {
     if (out.back() != '{') out += ',';
-    out += '"' + name + "\":{\"forwarding\":\"" + forwarding_name(pool.forwarding) +
-           "\",\"table_slots\":" + std::to_string(pool.table_slots) +
-           ",\"probe\":" + write_probe(pool.probe) +
-           ",\"slow_start_ms\":" + std::to_string(pool.slow_start_ms) +
-           ",\"hold_s\":" + std::to_string(pool.hold_s) + ",\"backends\":{";
-    for (const auto& [address, backend] : pool.backends) {
-      if (out.back() != '{') out += ',';
-      out += '"' + address.text() + "\":{\"weight\":" + std::to_string(backend.weight) +
-             ",\"mode\":\"" + mode_name(backend.mode) + '"';
-      if (backend.mode == BackendMode::draining) {
-        out += ",\"drain_until\":" +
-               (backend.drain_until == 0 ? "null" : '"' + utc_text(backend.drain_until) + '"');
-      }
-      out += '}';
-    }
-    out += '}';
+    out += '"' + name + "\":" + open_settings(pool) + ",\"backends\":" + write_backends(pool);
     if (with_plans && pool.plan) out += ",\"plan\":" + write_plan(*pool.plan);
     out += '}';
   }
@@ -350,6 +344,36 @@ Result<Service> read_wanted_service(std::string_view body, const ServiceKey& key
   auto root = parse_body(body, path);
   if (!root) return tl::unexpected(root.error());
   return read_service(*root, path);
+}
+
+std::string write_settings(const Pool& pool) {
+  return open_settings(pool) + "}";
+}
+
+std::string write_backends(const Pool& pool) {
+  std::string out = "{";
+  for (const auto& [address, backend] : pool.backends) {
+    if (out.back() != '{') out += ',';
+    out += '"' + address.text() + "\":{\"weight\":" + std::to_string(backend.weight) +
+           ",\"mode\":\"" + mode_name(backend.mode) + '"';
+    if (backend.mode == BackendMode::draining) {
+      out += ",\"drain_until\":" +
+             (backend.drain_until == 0 ? "null" : '"' + utc_text(backend.drain_until) + '"');
+    }
+    out += '}';
+  }
+  return out + "}";
+}
+
+Result<Pool> read_stored_pool(const std::string& name, std::string_view settings,
+                              std::string_view backends, std::string_view plan) {
+  std::string text = R"({"revision":0,"flow_seed":0,"services":{},"pools":{")" + name + "\":";
+  text += settings.substr(0, settings.empty() ? 0 : settings.size() - 1);
+  text += ",\"backends\":" + std::string(backends);
+  if (!plan.empty()) text += ",\"plan\":" + std::string(plan);
+  auto intent = read_stored_intent(text + "}}}");
+  if (!intent) return tl::unexpected(intent.error());
+  return std::move(intent->pools.at(name));
 }
 
 std::string write_intent(const Intent& intent) {

@@ -34,6 +34,13 @@ std::string write_intent(const Intent& intent);
 // All fields that belong to the probe's kind; "null" for none.
 std::string write_probe(const Probe& probe);
 
+// The parts of a pool that a store may keep apart; the third is write_plan().
+std::string write_settings(const Pool& pool);  // all but the backends
+std::string write_backends(const Pool& pool);
+// Each as written; no plan: "". `name` is one by is_pool_name().
+Result<Pool> read_stored_pool(const std::string& name, std::string_view settings,
+                              std::string_view backends, std::string_view plan);
+
 // What a store keeps, with the flow seed as a number.
 std::string write_stored_intent(const Intent& intent);
 // Checked as a whole: a stored intent that breaks the rules is an error.

@@ -7,39 +7,28 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 #include <cerrno>
 #include <chrono>
-#include <cstdio>
 #include <cstring>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <system_error>
 #include <utility>
 #include <vector>
 
 #include "controlplane/intent_json.h"
-#include "controlplane/json_text.h"
+#include "controlplane/sealed_text.h"
 
 namespace guideway {
 namespace {
 
-constexpr uint64_t kFormat = 1;
 constexpr size_t kBytesMax = size_t{256} << 20;
 constexpr const char* kHint = "the file is left as it is: restore it from a copy, or move it away";
+constexpr const char* kNewerHint = "it was written by another version: run that one";
 
 tl::unexpected<Error> system_error(const std::string& path, const char* what, int code) {
   return fail(path, std::string(what) + ": " + std::strerror(code));
-}
-
-std::string checksum(std::string_view text) {
-  char buffer[17];
-  std::snprintf(buffer, sizeof buffer, "%016llx",
-                static_cast<unsigned long long>(XXH3_64bits(text.data(), text.size())));
-  return buffer;
 }
 
 uint64_t kernel_random() {
@@ -97,34 +86,6 @@ Result<std::optional<std::string>> read_all(const std::string& path) {
   return std::optional<std::string>(std::move(text));
 }
 
-// The second line, once the first vouches for it.
-Result<std::string_view> checked_line(std::string_view text, const std::string& path) {
-  size_t end = text.find('\n');
-  if (end == std::string_view::npos)
-    return fail(path, "is damaged: its first line ends nowhere", kHint);
-  auto head = parse_json(text.substr(0, end), "");
-  if (!head) return fail(path, "is damaged: " + head.error().text(), kHint);
-  auto format = head->find("format");
-  if (format == head->end() || !format->is_number_unsigned()) {
-    return fail(path, "is damaged: its first line names no format", kHint);
-  }
-  if (format->get<uint64_t>() != kFormat) {
-    return fail(path,
-                "has format " + std::to_string(format->get<uint64_t>()) +
-                    ", and this Guideway reads format " + std::to_string(kFormat),
-                "it was written by another version: run that one");
-  }
-  std::string_view line = text.substr(end + 1);
-  if (line.empty() || line.back() != '\n') return fail(path, "is damaged: it is cut short", kHint);
-  line.remove_suffix(1);
-  auto sum = head->find("checksum");
-  if (sum == head->end() || !sum->is_string() ||
-      sum->get_ref<const std::string&>() != checksum(line)) {
-    return fail(path, "is damaged: its checksum is wrong", kHint);
-  }
-  return line;
-}
-
 }  // namespace
 
 Result<std::unique_ptr<FileStore>> FileStore::open(const std::string& directory) {
@@ -168,8 +129,8 @@ Result<Intent> FileStore::load() {
     if (auto saved = save(intent); !saved) return tl::unexpected(saved.error());
     return intent;
   }
-  auto line = checked_line(**text, path_);
-  if (!line) return tl::unexpected(line.error());
+  auto line = unseal(**text, "");
+  if (!line) return fail(path_, line.error().why, line.error().newer ? kNewerHint : kHint);
   auto intent = read_stored_intent(*line);
   if (!intent) return fail(path_, "is damaged: " + intent.error().text(), kHint);
   intent_ = std::make_shared<const Intent>(*intent);
@@ -195,9 +156,7 @@ void FileStore::change(Change change, std::string who, std::string what, Done do
 }
 
 Result<void> FileStore::save(const Intent& intent) {
-  const std::string line = write_stored_intent(intent);
-  const std::string text = "{\"format\":" + std::to_string(kFormat) + ",\"checksum\":\"" +
-                           checksum(line) + "\"}\n" + line + "\n";
+  const std::string text = seal(write_stored_intent(intent), "");
   const std::string path_new = path_ + ".new";
   // What a crash left there, whatever it is, is not opened but replaced.
   if (unlink(path_new.c_str()) != 0 && errno != ENOENT) {
