@@ -69,6 +69,7 @@ HttpReply ApiCall::answer() {
   if (path == "/v1/explain") return explain();
   if (path == "/v1/events") return events();
   if (path == "/v1/node") return node();
+  if (path == "/v1/cluster") return cluster();
   if (path.starts_with(kPools)) return pools(std::string_view(path).substr(kPools.size()));
   if (path.starts_with(kServices)) {
     auto key = ServiceKey::parse(std::string_view(path).substr(kServices.size()));

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "controlplane/json_text.h"
+#include "controlplane/pool_plan.h"
 
 namespace guideway {
 namespace {
@@ -70,6 +71,14 @@ std::optional<HttpReply> ApiCall::read_change_query(std::initializer_list<std::s
     wait_ = true;
     rest.query.erase("wait");
   }
+  if (const auto force = request_.query.equal_range("force"); force.first != force.second) {
+    if (std::next(force.first) != force.second)
+      return invalid(Error{"force", "is given twice", ""});
+    if (force.first->second != "0" && force.first->second != "1")
+      return invalid(Error{"force", "must be 0 or 1, got " + json_quoted(force.first->second), ""});
+    force_ = force.first->second == "1";
+    rest.query.erase("force");
+  }
   return ApiCall(loop_, control_, rest, adoption_timeout_, now_).read_query(more);
 }
 
@@ -124,6 +133,19 @@ ApiCall::Outcome ApiCall::try_change(const Store::Change& apply) {
   return out;
 }
 
+// Planned changes that this one asks for, or that wait, shall not wait any longer.
+ChangeResult ApiCall::forced(const Intent& before, const Store::Change& apply) {
+  ChangeResult after = apply(before);
+  if (!after) return after;
+  follow_plans(*after);
+  for (auto& [name, pool] : after->pools) {
+    if (!pool.plan) continue;
+    PlanStep step = guideway::step(*pool.plan, Force{}, before.revision + 1);
+    if (step.changed) pool.plan = std::move(step.plan);
+  }
+  return after;
+}
+
 // Waits for the store: what is given by reference lives long enough.
 std::optional<ApiCall::Outcome> ApiCall::order_change(const std::string& what,
                                                       const Store::Change& apply,
@@ -132,7 +154,9 @@ std::optional<ApiCall::Outcome> ApiCall::order_change(const std::string& what,
   auto promise = std::make_shared<std::promise<Outcome>>();
   std::future<Outcome> future = promise->get_future();
   loop_.post([&, promise = std::exchange(promise, nullptr)] {
-    control_.change(apply, request_.peer, what,
+    Store::Change wanted = apply;
+    if (force_) wanted = [this, &apply](const Intent& before) { return forced(before, apply); };
+    control_.change(std::move(wanted), request_.peer, what,
                     [this, show_differences, promise](const Store::ChangeOutcome& outcome) {
                       promise->set_value(outcome_of(outcome, show_differences));
                     });

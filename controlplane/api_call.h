@@ -62,6 +62,7 @@ class ApiCall {
   HttpReply explain();
   HttpReply events();
   HttpReply node();
+  HttpReply cluster();
 
   std::optional<HttpReply> read_query(std::initializer_list<std::string_view> known);
   std::string query(const std::string& name) const;
@@ -74,6 +75,7 @@ class ApiCall {
   HttpReply with_status(const std::function<HttpReply(const Status&)>& write);
   HttpReply change(const std::string& what, const Store::Change& apply,
                    bool show_differences = false, bool dry_run = false);
+  static ChangeResult forced(const Intent& before, const Store::Change& apply);
   Outcome try_change(const Store::Change& apply);
   std::optional<Outcome> order_change(const std::string& what, const Store::Change& apply,
                                       bool show_differences);
@@ -86,6 +88,7 @@ class ApiCall {
   std::chrono::milliseconds adoption_timeout_;
   int64_t now_;  // seconds since 1970
   bool wait_ = false;
+  bool force_ = false;
 };
 
 }  // namespace guideway

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <future>
 #include <memory>
 #include <string>
@@ -20,6 +21,7 @@ namespace guideway {
 struct Adoption {
   uint64_t generation = 0;
   uint64_t revision = 0;
+  uint64_t digest = 0;  // of its tables: a function of the revision
 };
 
 class Control {
@@ -46,6 +48,10 @@ class Control {
   // Takes this node out of service, or back; durable when it returns. See announcer.h.
   virtual Result<void> set_drained(bool drained) = 0;
   virtual NodeModeStatus node_mode() const = 0;
+
+  // Takes the cluster's intent for this node's; stays alone with it. See store_etcd.h.
+  virtual void join_cluster(std::function<void(Result<void>)> done) = 0;
+  virtual Result<void> leave_cluster() = 0;
 
   virtual Result<Explanation> explain_flow(const Endpoint& client,
                                            const ServiceKey& service) const = 0;

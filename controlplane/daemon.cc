@@ -17,7 +17,6 @@
 #include "bpf/object.h"
 #include "controlplane/pool_plan.h"
 #include "controlplane/priority.h"
-#include "controlplane/store_file.h"
 
 namespace guideway {
 namespace {
@@ -33,8 +32,10 @@ Daemon::~Daemon() {
   // The server's threads wait for what the delivery promised: those promises are broken first.
   planner_.reset();
   agents_.reset();
+  cluster_.reset();
   delivery_.reset();
   store_.reset();
+  etcd_.reset();
   server_.reset();
 }
 
@@ -50,10 +51,6 @@ Result<void> Daemon::open() {
   std::filesystem::create_directories(config_.run_dir, failed);
   if (failed) return fail(config_.run_dir, "cannot be made: " + failed.message());
   if (auto locked = lock(); !locked) return locked;
-  auto store = FileStore::open(config_.state_dir);
-  if (!store) return tl::unexpected(store.error());
-  if (auto loaded = (*store)->load(); !loaded) return tl::unexpected(loaded.error());
-  store_ = std::move(*store);
   auto loop = EventLoop::create();
   if (!loop) return tl::unexpected(loop.error());
   loop_ = std::move(*loop);
@@ -62,6 +59,7 @@ Result<void> Daemon::open() {
     loop_->stop();
   });
   if (!signals) return signals;
+  if (auto made = make_store(); !made) return made;
   auto delivery = Delivery::create(*loop_, config_, bpf_dir_ + "/" + kEdgeObject);
   if (!delivery) return tl::unexpected(delivery.error());
   delivery_ = std::move(*delivery);
@@ -84,13 +82,21 @@ Result<void> Daemon::open() {
                config_.name, GW_VERSION, intent()->revision, intent()->services.size(),
                intent()->pools.size(), config_.control_socket);
   store_->on_intent([this](const std::shared_ptr<const Intent>& intent) {
+    if (!delivery_->has_begun()) return;
     delivery_->set_intent(intent);
+    report();
     loop_->post([this] { planner_->look(); });
   });
-  delivery_->set_intent(intent());
-  end_drains();
+  if (cluster_ == nullptr) begin();
+  if (cluster_ != nullptr) begin_in_cluster();
   loop_->every(kDrainLook, [this] { end_drains(); });
   return {};
+}
+
+void Daemon::begin() {
+  if (delivery_->has_begun()) return;
+  delivery_->set_intent(intent());
+  end_drains();
 }
 
 Result<void> Daemon::make_planner() {
@@ -108,12 +114,16 @@ Result<void> Daemon::make_planner() {
     };
   }
   world.intent = [this] { return store_->intent(); };
-  world.confirmed = [this] { return delivery_->adoption().revision; };
+  world.confirmed = [this] { return confirmed(); };
+  world.acts = [this] { return is_elected(); };
   world.change = [this](Store::Change change, const std::string& what, Store::Done done) {
     store_->change(std::move(change), "plan", what, std::move(done));
   };
   planner_ = std::make_unique<Planner>(*loop_, std::move(world), Planner::Pace{});
-  delivery_->on_adoption([this] { planner_->look(); });
+  delivery_->on_adoption([this] {
+    report();
+    planner_->look();
+  });
   return {};
 }
 
@@ -148,7 +158,7 @@ void Daemon::end_drains() {
   for (const auto& [name, pool] : intent()->pools)
     for (const auto& [address, backend] : pool.backends)
       if (is_over(backend) && count++ == 0) what = "drained " + name + " " + address.text();
-  if (count == 0 || ends_drains_) return;
+  if (count == 0 || ends_drains_ || !is_elected()) return;
   if (count > 1) what += " and " + std::to_string(count - 1) + " more";
   ends_drains_ = true;
   const auto change = [is_over](const Intent& before) -> ChangeResult {
@@ -196,6 +206,7 @@ Status Daemon::status() const {
   out.node.name = config_.name;
   out.node.started = started_;
   out.node.revision = intent()->revision;
+  out.cluster = cluster_status();
   delivery_->describe(out);
   for (PoolStatus& pool : out.pools)
     if (pool.change) pool.change->waits = planner_->waits(pool.name);

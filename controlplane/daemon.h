@@ -5,19 +5,24 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "controlplane/agent_client.h"
 #include "controlplane/api.h"
+#include "controlplane/cluster.h"
 #include "controlplane/control.h"
 #include "controlplane/delivery.h"
+#include "controlplane/etcd_client.h"
 #include "controlplane/event_loop.h"
 #include "controlplane/http_server.h"
 #include "controlplane/planner.h"
 #include "controlplane/result.h"
 #include "controlplane/store.h"
+#include "controlplane/store_etcd.h"
 #include "controlplane/unique_fd.h"
 #include "dataplane/node_config.h"
 
@@ -51,6 +56,8 @@ class Daemon : public Control {
     return delivery_->announcer().set_drained(drained);
   }
   NodeModeStatus node_mode() const override { return delivery_->announcer().mode(); }
+  void join_cluster(std::function<void(Result<void>)> done) override;
+  Result<void> leave_cluster() override;
   Result<Explanation> explain_flow(const Endpoint& client,
                                    const ServiceKey& service) const override;
 
@@ -58,20 +65,37 @@ class Daemon : public Control {
   Daemon(const NodeConfig& config, std::string bpf_dir);
   Result<void> open();
   Result<void> lock();
+  void begin();
   void end_drains();
   Result<void> make_planner();
   void ask_agents(const std::string& pool, const std::vector<BackendRanges>& ranges,
                   std::function<void(Planner::Sockets)> done);
 
+  // In a cluster (daemon_cluster.cc).
+  Result<void> make_store();
+  void begin_in_cluster();
+  void on_cluster();
+  void report();
+  bool is_elected() const;
+  uint64_t confirmed() const;
+  std::optional<ClusterStatus> cluster_status() const;
+
   const NodeConfig config_;
   const std::string bpf_dir_;
   int64_t started_ = 0;
   bool ends_drains_ = false;  // under way
+  NodeReport report_;
+  EventLoop::Clock::time_point connected_at_ = EventLoop::Clock::now();  // to a dataplane
+  bool was_elected_ = false;
+  uint64_t last_confirmed_ = 0;
   UniqueFd lock_;
   std::atomic<bool> failed_{false};
-  std::unique_ptr<Store> store_;
   // In order of making: each needs those above.
   std::unique_ptr<EventLoop> loop_;
+  std::unique_ptr<EtcdClient> etcd_;  // null, and the next two: not in a cluster
+  std::unique_ptr<Store> store_;
+  EtcdStore* etcd_store_ = nullptr;  // it is store_
+  std::unique_ptr<Cluster> cluster_;
   std::unique_ptr<Delivery> delivery_;
   std::unique_ptr<AgentClient> agents_;  // null: not asked
   std::unique_ptr<Planner> planner_;

@@ -126,6 +126,12 @@ void Delivery::set_intent(std::shared_ptr<const Intent> intent) {
   advance();
 }
 
+std::optional<Adoption> Delivery::running() const {
+  if (!publisher_->connected()) return {};
+  if (adoption_.generation != 0) return adoption_;
+  return Adoption{publisher_->info()->generation, publisher_->info()->revision, 0};
+}
+
 std::future<void> Delivery::adopted(uint64_t revision) {
   std::promise<void> promise;
   std::future<void> future = promise.get_future();
@@ -286,6 +292,7 @@ Result<void> Delivery::build_and_send(uint64_t generation) {
     return {};
   }
   in_flight_ = generation;
+  sent_digest_ = digest_of(tables_);
   announcer_->on_published(generation, vips_of(*applied_));
   first_ = false;
   health_->published(generation);
@@ -368,7 +375,7 @@ void Delivery::on_ack(uint64_t generation, uint64_t revision, bool adopted,
     spdlog::info("adopted generation={} revision={} after_ms={:.1f}", generation, revision,
                  since_ms(sent_at_));
     health_->adopted(generation);
-    adoption_ = {generation, revision};
+    adoption_ = {generation, revision, sent_digest_};
     announcer_->on_adopted(generation);
     refused_.reset();
     refused_wait_ = {};
@@ -470,6 +477,10 @@ void Delivery::describe_dataplane(NodeStatus& node) const {
 }
 
 void Delivery::describe(Status& status) const {
+  if (!has_begun()) {
+    status.node.problem = "waiting for the cluster's intent";
+    return;
+  }
   describe_dataplane(status.node);
   health_->refresh_sights();
   StatusSource source{
@@ -492,6 +503,7 @@ void Delivery::describe(Status& status) const {
 
 Result<Explanation> Delivery::explain_flow(const Endpoint& client,
                                            const ServiceKey& service) const {
+  if (!has_begun()) return fail("", "the control plane waits for the cluster's intent");
   const Intent& intent = applied_ != nullptr ? *applied_ : *intent_;
   auto explanation = explain(
       client, service,

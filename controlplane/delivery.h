@@ -51,6 +51,9 @@ class Delivery {
   void on_adoption(std::function<void()> callback) { on_adoption_ = std::move(callback); }
   Announcer& announcer() { return *announcer_; }
   Adoption adoption() const { return adoption_; }
+  // What the dataplane forwards by, published by whomever; none: not connected.
+  std::optional<Adoption> running() const;
+  bool has_begun() const { return intent_ != nullptr; }
   // Ready once that revision is adopted, or is known not to be soon: refused, no dataplane, late.
   std::future<void> adopted(uint64_t revision);
 
@@ -113,6 +116,7 @@ class Delivery {
   bool first_ = true;            // nothing was published on this connection yet
   bool dirty_ = false;           // the next image differs from the last
   uint64_t in_flight_ = 0;       // generation sent and not answered
+  uint64_t sent_digest_ = 0;     // of its tables
   EventLoop::Clock::time_point sent_at_{};
   uint64_t last_generation_ = 0;
   Adoption adoption_;

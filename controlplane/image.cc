@@ -336,4 +336,14 @@ std::string next_hop_problem(Forwarding forwarding, const Address& backend,
   return {};
 }
 
+uint64_t digest_of(const TableMap& tables) {
+  uint64_t digest = 1;
+  for (const auto& [name, pool] : tables) {
+    digest = XXH3_64bits_withSeed(name.data(), name.size(), digest);
+    const uint64_t table = pool.table != nullptr ? pool.table->digest() : 0;
+    digest = XXH3_64bits_withSeed(&table, sizeof table, digest);
+  }
+  return digest;
+}
+
 }  // namespace guideway

@@ -81,6 +81,9 @@ struct PoolTable {
 };
 using TableMap = std::map<std::string, PoolTable>;
 
+// Of all of them: equal intents have equal ones.
+uint64_t digest_of(const TableMap& tables);
+
 // The tables of the intent's pools. Those of pools whose members, weights and slots are as in
 // `before` are shared with it, not built again.
 Result<TableMap> build_tables(const Intent& intent, const TableMap& before);

@@ -76,7 +76,7 @@ class Writes {
 std::string write_head(const IntentHead& head) {
   return seal("{\"revision\":" + std::to_string(head.revision) + ",\"flow_seed\":\"" +
                   hex(head.flow_seed) + "\",\"cluster\":\"" + hex(head.cluster) +
-                  "\",\"by\":" + json_quoted(head.by) + "}",
+                  "\",\"by\":" + json_quoted(head.by) + (head.part ? ",\"part\":true}" : "}"),
               kHeadKey);
 }
 
@@ -98,6 +98,8 @@ Result<IntentHead> read_head(std::string_view value) {
   head.cluster = *cluster;
   if (const auto by = object->find("by"); by != object->end() && by->is_string())
     head.by = by->get<std::string>();
+  if (const auto part = object->find("part"); part != object->end() && part->is_boolean())
+    head.part = part->get<bool>();
   return head;
 }
 
@@ -119,9 +121,21 @@ std::vector<KeyWrite> key_writes(const Intent& before, const Intent& after) {
   return std::move(writes.out);
 }
 
-void IntentKeys::touch(const std::string& key) {
+std::optional<IntentKeys::Object> IntentKeys::object_of(const std::string& key) {
   for (const std::string_view kind : {kPools, kBackends, kPlans, kServices})
-    if (key.starts_with(kind)) dirty_.insert({kind != kServices, key.substr(kind.size())});
+    if (key.starts_with(kind)) return Object{kind != kServices, key.substr(kind.size())};
+  return {};
+}
+
+void IntentKeys::touch(const std::string& key) {
+  if (const auto object = object_of(key)) dirty_.insert(*object);
+}
+
+std::string IntentKeys::newer_beside(const std::string& key) const {
+  if (const auto object = object_of(key))
+    for (const std::string& one : keys_of(*object))
+      if (is_newer(one)) return one;
+  return {};
 }
 
 void IntentKeys::set(const std::string& key, std::string value) {
@@ -251,6 +265,34 @@ Result<Intent> IntentKeys::intent(const Intent& last) {
   }
   dirty_ = std::move(left_out);
   return next;
+}
+
+std::vector<KeyWrite> IntentKeys::repairs(const Intent& now) const {
+  std::vector<KeyWrite> out;
+  for (const Object& object : dirty_) {
+    const auto keys = keys_of(object);
+    if (std::any_of(keys.begin(), keys.end(), [this](const auto& key) { return is_newer(key); }))
+      continue;
+    std::map<std::string, std::string> wanted;
+    for (const KeyWrite& one : key_writes(Intent{}, only(object, now)))
+      wanted.emplace(one.key, one.value);
+    for (const std::string& key : keys) {
+      const auto value = wanted.find(key);
+      if (value != wanted.end()) out.push_back({key, value->second});
+      if (value == wanted.end() && values_.count(key) != 0) out.push_back({key, ""});
+    }
+  }
+  return out;
+}
+
+// An intent with that object alone.
+Intent IntentKeys::only(const Object& object, const Intent& all) {
+  Intent out;
+  for (const auto& [name, pool] : all.pools)
+    if (object.is_pool && name == object.name) out.pools[name] = pool;
+  for (const auto& [key, service] : all.services)
+    if (!object.is_pool && key.text() == object.name) out.services[key] = service;
+  return out;
 }
 
 }  // namespace guideway

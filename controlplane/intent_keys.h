@@ -2,16 +2,19 @@
 // The intent as small keys of a key-value store, and back. Pure. Keys, below a prefix that only the
 // caller knows:
 //
-//   head {"revision":12,"flow_seed":"<hex>","cluster":"<hex>","by":"edge-1"} pools/web the settings
-//   backends/web                  the backends, a set
-//   plans/web                     gue: the plan (change_plan.h)
-//   services/203.0.113.10:443/tcp {"pool":"web"}
+//   head            {"revision":12,"flow_seed":"<hex>","cluster":"<hex>","by":"edge-1"}
+//   pools/web       the settings
+//   backends/web    the backends, a set
+//   plans/web       gue: the plan (change_plan.h)
+//   services/203.0.113.10:443/tcp
+//                   {"pool":"web"}
 //
 // Each value is sealed with its key (sealed_text.h). Every change writes the head.
 #pragma once
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -27,6 +30,7 @@ struct IntentHead {
   uint64_t flow_seed = 0;
   uint64_t cluster = 0;  // made at random when the first node wrote its intent
   std::string by;        // the node that wrote it
+  bool part = false;     // a change too big for one transaction: more is to come
   bool operator==(const IntentHead&) const = default;
 };
 
@@ -65,6 +69,10 @@ class IntentKeys {
   const std::map<std::string, std::string>& refused() const { return refused_; }
   // Of these, those of a newer version: not to be written over.
   bool is_newer(const std::string& key) const { return newer_.count(key) != 0; }
+  // One of the object that the key belongs to; empty: none.
+  std::string newer_beside(const std::string& key) const;
+  // What makes `now` of that which is left out, but for that of a newer version.
+  std::vector<KeyWrite> repairs(const Intent& now) const;
 
  private:
   struct Object {  // a pool or a service
@@ -74,6 +82,8 @@ class IntentKeys {
   };
 
   static std::vector<std::string> keys_of(const Object& object);
+  static Intent only(const Object& object, const Intent& all);
+  static std::optional<Object> object_of(const std::string& key);
   void touch(const std::string& key);
   Result<void> take(const Object& object, Intent& into);
   Result<void> take_pool(const std::string& name, Intent& into);

@@ -33,6 +33,11 @@ void Planner::look() {
     again_ = true;
     return;
   }
+  if (world_.acts && !world_.acts()) {
+    watches_.clear();
+    drains_.clear();
+    return;
+  }
   const uint64_t confirmed = world_.confirmed();
   const std::shared_ptr<const Intent> intent = world_.intent();
   std::erase_if(watches_, [&](const auto& entry) {

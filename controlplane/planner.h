@@ -27,6 +27,8 @@ class Planner {
   using Sockets = std::map<Address, uint64_t>;  // of those that answered
   struct World {
     std::function<std::shared_ptr<const Intent>()> intent;
+    // Whether this node is the one that does it. Absent: yes.
+    std::function<bool()> acts;
     // The revision that all live nodes run, at least.
     std::function<uint64_t()> confirmed;
     // As Store's.

@@ -6,11 +6,13 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "controlplane/announcer.h"
+#include "controlplane/cluster.h"
 #include "controlplane/counters.h"
 #include "controlplane/health.h"
 #include "controlplane/image.h"
@@ -104,8 +106,28 @@ struct NodeStatus {
   FlowTableUse flow_table;
 };
 
+// Of a node whose node.toml names a cluster.
+struct ClusterStatus {
+  std::string state;  // "member", "cut off", "not a member", "left"
+  uint64_t id = 0;    // 0: not known
+  std::string endpoint;
+  std::string problem;                         // a sentence; empty: none
+  int64_t last_contact = 0;                    // seconds since 1970; 0: never
+  std::string elected;                         // node that does the planned changes; empty: nobody
+  std::map<std::string, std::string> refused;  // keys in etcd that are left out, and why
+  struct Node {
+    std::string name;
+    bool alive = false;
+    bool self = false;
+    NodeReport report;
+    std::string problem;
+  };
+  std::vector<Node> nodes;
+};
+
 struct Status {
   NodeStatus node;
+  std::optional<ClusterStatus> cluster;
   std::vector<ServiceStatus> services;
   std::vector<PoolStatus> pools;
   std::vector<VipStatus> vips;
@@ -128,6 +150,7 @@ void make_pools_and_services(const StatusSource& source, Status& status);
 PortStatus port_status(const std::string& interface);
 
 std::string write_status(const Status& status);
+std::string write_cluster(const Status& status);  // an object, or null
 // What is wanted, how far it is, whether traffic comes: mode, state and quiet, as members of an
 // object without its braces.
 std::string write_node_mode_fields(const NodeModeStatus& mode);

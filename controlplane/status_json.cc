@@ -152,8 +152,8 @@ std::string write_pool(const PoolStatus& pool) {
          field("table_slots", pool.table_slots) +
          field("digest", quoted_plain(pool.digest == 0 ? "" : hex16(pool.digest))) +
          field("services", pool.services) + field("probe", write_probe(pool.probe)) +
-         field("slow_start_ms", pool.slow_start_ms) + field("hold_s", pool.hold_s) + field("change", write_change(pool)) +
-         field("health", write_condition(pool)) +
+         field("slow_start_ms", pool.slow_start_ms) + field("hold_s", pool.hold_s) +
+         field("change", write_change(pool)) + field("health", write_condition(pool)) +
          field("backends", array(pool.backends, write_backend)) + "}";
 }
 
@@ -172,6 +172,33 @@ std::string write_services(const std::vector<ServiceStatus>& services) {
   return "{\"services\":" + array(services, write_service) + "}";
 }
 
+std::string write_cluster(const Status& status) {
+  if (!status.cluster) return "null";
+  const ClusterStatus& cluster = *status.cluster;
+  std::string refused;
+  for (const auto& [key, why] : cluster.refused)
+    refused += (refused.empty() ? "" : ",") + json_quoted(key) + ":" + json_quoted(why);
+  const auto node = [&](const ClusterStatus::Node& one) {
+    const NodeReport& report = one.report;
+    const uint64_t newest = status.node.revision;
+    return "{\"name\":" + json_quoted(one.name) + field("alive", boolean(one.alive)) +
+           field("self", boolean(one.self)) + field("version", json_quoted(report.version)) +
+           field("intent", report.intent) + field("revision", report.revision) +
+           field("generation", report.generation) +
+           field("digest", quoted_plain(report.digest == 0 ? "" : hex16(report.digest))) +
+           field("behind", newest > report.revision ? newest - report.revision : 0) +
+           field("problem", json_quoted(one.problem)) + "}";
+  };
+  return "{\"state\":" + json_quoted(cluster.state) +
+         field("id", quoted_plain(cluster.id == 0 ? "" : hex16(cluster.id))) +
+         field("endpoint", json_quoted(cluster.endpoint)) +
+         field("problem", json_quoted(cluster.problem)) +
+         field("last_contact",
+               cluster.last_contact == 0 ? "null" : quoted_plain(utc(cluster.last_contact))) +
+         field("elected", json_quoted(cluster.elected)) + field("refused", "{" + refused + "}") +
+         field("nodes", array(cluster.nodes, node)) + "}";
+}
+
 std::string write_status(const Status& status) {
   const NodeStatus& node = status.node;
   return "{\"node\":{\"name\":" + json_quoted(node.name) +
@@ -179,8 +206,8 @@ std::string write_status(const Status& status) {
          field("pid", static_cast<uint64_t>(getpid())) +
          field("started", quoted_plain(utc(node.started))) + "," +
          write_node_mode_fields(node.mode) + "}" + field("revision", node.revision) +
-         field("dataplane", write_dataplane(node)) + field("counters", write_counters(node)) +
-         field("vips", write_vips(status.vips)) +
+         field("cluster", write_cluster(status)) + field("dataplane", write_dataplane(node)) +
+         field("counters", write_counters(node)) + field("vips", write_vips(status.vips)) +
          field("services", array(status.services, write_service)) +
          field("pools", array(status.pools, write_pool)) + "}";
 }

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "controlplane/durable_file.h"
 #include "controlplane/intent_json.h"
 #include "controlplane/sealed_text.h"
 
@@ -37,16 +38,6 @@ uint64_t kernel_random() {
   return value;
 }
 
-Result<void> write_all(int fd, std::string_view text, const std::string& path) {
-  while (!text.empty()) {
-    ssize_t written = write(fd, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return system_error(path, "cannot be written", errno);
-    text.remove_prefix(static_cast<size_t>(written));
-  }
-  return {};
-}
-
 // The directory and those above it that are not there yet.
 std::vector<std::filesystem::path> missing_levels(const std::string& directory) {
   std::vector<std::filesystem::path> out;
@@ -57,33 +48,6 @@ std::vector<std::filesystem::path> missing_levels(const std::string& directory) 
     out.push_back(level);
   }
   return out;
-}
-
-Result<void> sync_directory(const std::string& path) {
-  UniqueFd fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd || fsync(fd.get()) != 0) return system_error(path, "cannot be synced", errno);
-  return {};
-}
-
-// Nothing if there is no such file.
-Result<std::optional<std::string>> read_all(const std::string& path) {
-  UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-  if (!fd && errno == ENOENT) return std::optional<std::string>();
-  struct stat info = {};
-  if (!fd || fstat(fd.get(), &info) != 0) return system_error(path, "cannot be read", errno);
-  if (!S_ISREG(info.st_mode)) return fail(path, "is not a regular file");
-  if (static_cast<uint64_t>(info.st_size) > kBytesMax) return fail(path, "is too big", kHint);
-  std::string text(static_cast<size_t>(info.st_size), '\0');
-  size_t have = 0;
-  while (have < text.size()) {
-    ssize_t got = read(fd.get(), text.data() + have, text.size() - have);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return system_error(path, "cannot be read", errno);
-    if (got == 0) break;
-    have += static_cast<size_t>(got);
-  }
-  text.resize(have);
-  return std::optional<std::string>(std::move(text));
 }
 
 }  // namespace
@@ -107,8 +71,6 @@ Result<std::unique_ptr<FileStore>> FileStore::open(const std::string& directory,
   store->directory_ = directory;
   store->path_ = directory + "/intent.json";
   store->random_ = std::move(random);
-  store->directory_fd_ = UniqueFd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!store->directory_fd_) return system_error(directory, "cannot be opened", errno);
   const std::string lock = directory + "/lock";
   store->lock_ = UniqueFd(::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!store->lock_) return system_error(lock, "cannot be opened", errno);
@@ -121,7 +83,7 @@ Result<std::unique_ptr<FileStore>> FileStore::open(const std::string& directory,
 }
 
 Result<Intent> FileStore::load() {
-  auto text = read_all(path_);
+  auto text = read_file(path_, kBytesMax);
   if (!text) return tl::unexpected(text.error());
   if (!*text) {
     Intent intent;
@@ -157,19 +119,7 @@ void FileStore::change(Change change, std::string who, std::string what, Done do
 
 Result<void> FileStore::save(const Intent& intent) {
   const std::string text = seal(write_stored_intent(intent), "");
-  const std::string path_new = path_ + ".new";
-  // What a crash left there, whatever it is, is not opened but replaced.
-  if (unlink(path_new.c_str()) != 0 && errno != ENOENT) {
-    return system_error(path_new, "cannot be removed", errno);
-  }
-  UniqueFd fd(::open(path_new.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-  if (!fd) return system_error(path_new, "cannot be made", errno);
-  if (auto written = write_all(fd.get(), text, path_new); !written) return written;
-  if (fsync(fd.get()) != 0) return system_error(path_new, "cannot be synced", errno);
-  if (rename(path_new.c_str(), path_.c_str()) != 0) {
-    return system_error(path_, "cannot be replaced", errno);
-  }
-  if (fsync(directory_fd_.get()) != 0) return system_error(directory_, "cannot be synced", errno);
+  if (auto replaced = replace_file(path_, text); !replaced) return replaced;
   intent_ = std::make_shared<const Intent>(intent);
   return {};
 }

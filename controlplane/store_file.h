@@ -51,7 +51,6 @@ class FileStore : public Store {
   std::string path_;
   Random random_;
   UniqueFd lock_;
-  UniqueFd directory_fd_;
   std::shared_ptr<const Intent> intent_;
   OnIntent on_intent_;
 };

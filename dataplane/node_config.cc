@@ -14,6 +14,7 @@
 #include <limits>
 #include <set>
 #include <sstream>
+#include <utility>
 
 #include "dataplane/abi.h"
 #include "dataplane/toml_reader.h"
@@ -273,6 +274,64 @@ void read_agents(TomlReader& reader, const toml::table& root, NodeConfig& config
   reader.take_number(agents, "agents", "port", 1, 65535, config.agents.port);
 }
 
+void read_cluster_files(TomlReader& reader, const toml::table* cluster, ClusterConfig& out) {
+  const std::string path = "cluster";
+  for (auto [key, file] :
+       {std::pair("ca_file", &out.ca_file), std::pair("cert_file", &out.cert_file),
+        std::pair("key_file", &out.key_file), std::pair("password_file", &out.password_file)}) {
+    const toml::node* node = reader.take(cluster, path, key, *file);
+    if (node != nullptr && file->front() != '/')
+      reader.refuse(node, path + "." + key, "must be an absolute path, got '" + *file + "'");
+  }
+  if (out.cert_file.empty() != out.key_file.empty())
+    reader.refuse(cluster, path + ".cert_file", "and key_file belong together");
+  if (out.user.empty() != out.password_file.empty())
+    reader.refuse(cluster, path + ".user", "and password_file belong together");
+}
+
+void read_cluster(TomlReader& reader, const toml::table& root, NodeConfig& config) {
+  ClusterConfig& out = config.cluster;
+  const std::string path = "cluster";
+  const toml::table* cluster = reader.section(root, path,
+                                              {"endpoints", "prefix", "ca_file", "cert_file",
+                                               "key_file", "user", "password_file", "lease_s"});
+  if (cluster == nullptr) return;
+  const toml::node* node = cluster->get("endpoints");
+  const toml::array* endpoints = node == nullptr ? nullptr : node->as_array();
+  if (endpoints == nullptr || endpoints->empty()) {
+    reader.refuse(node == nullptr ? cluster : node, path + ".endpoints",
+                  "must be an array of etcd's client URLs", "[\"https://10.0.0.1:2379\"]");
+    return;
+  }
+  bool tls = false;
+  for (const toml::node& one : *endpoints) {
+    const std::string url = one.value_or(std::string());
+    const bool good = url.size() < 256 && url.find_first_of(" \t\r\n@?#") == std::string::npos;
+    if (!good || !(url.starts_with("https://") || url.starts_with("http://"))) {
+      reader.refuse(&one, path + ".endpoints", "must be URLs like https://10.0.0.1:2379");
+      return;
+    }
+    tls = tls || url.starts_with("https://");
+    out.endpoints.push_back(url);
+  }
+  node = reader.take(cluster, path, "prefix", out.prefix);
+  if (out.prefix.front() != '/' || out.prefix.back() != '/' || out.prefix.size() > 200)
+    reader.refuse(node, path + ".prefix",
+                  "must begin and end with a slash, got '" + out.prefix + "'");
+  reader.take(cluster, path, "user", out.user);
+  read_cluster_files(reader, cluster, out);
+  if (tls && out.ca_file.empty())
+    reader.refuse(cluster, path + ".ca_file", "is needed for https: who is believed");
+  reader.take_number(cluster, path, "lease_s", 2, 60, out.lease_s);
+  const bool nameable = config.name.size() <= 63 &&
+                        std::all_of(config.name.begin(), config.name.end(), [](unsigned char c) {
+                          return std::isalnum(c) != 0 || c == '.' || c == '-' || c == '_';
+                        });
+  if (!nameable)
+    reader.refuse(cluster, "node.name",
+                  "must be 1 to 63 of A-Z a-z 0-9 . - _ in a cluster, got '" + config.name + "'");
+}
+
 void read_log(TomlReader& reader, const toml::table& root, NodeConfig& config) {
   const toml::table* log = reader.section(root, "log", {"level"});
   const toml::node* level = reader.take(log, "log", "level", config.log_level);
@@ -301,9 +360,9 @@ Result<NodeConfig> NodeConfig::parse(std::string_view toml, std::string_view fil
   }
   TomlReader reader(file_name);
   NodeConfig config;
-  reader.only_keys(
-      root, "",
-      {"node", "dataplane", "tunnel", "control", "paths", "routes", "announce", "agents", "log"});
+  reader.only_keys(root, "",
+                   {"node", "dataplane", "tunnel", "control", "paths", "routes", "announce",
+                    "agents", "cluster", "log"});
   reader.take(reader.section(root, "node", {"name"}), "node", "name", config.name);
   if (config.name.empty()) config.name = host_name();
   const toml::table* paths = reader.section(root, "paths", {"run", "state"});
@@ -317,6 +376,7 @@ Result<NodeConfig> NodeConfig::parse(std::string_view toml, std::string_view fil
   read_routes(reader, root, config);
   read_announce(reader, root, config);
   read_agents(reader, root, config);
+  read_cluster(reader, root, config);
   read_log(reader, root, config);
   if (reader.error) return tl::unexpected<Error>(std::move(*reader.error));
   return config;

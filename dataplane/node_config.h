@@ -37,6 +37,18 @@ struct AgentsConfig {
   unsigned port = 6081;  // port: of all agents
 };
 
+// [cluster]: etcd, which keeps the intent that several nodes share.
+struct ClusterConfig {
+  std::vector<std::string> endpoints;  // endpoints: "https://10.0.0.1:2379"; empty: no section
+  std::string prefix = "/guideway/";   // prefix of all keys; begins and ends with a slash
+  std::string ca_file;                 // ca_file: whose members are believed; needed for https
+  std::string cert_file;               // cert_file, key_file: what this node shows them
+  std::string key_file;
+  std::string user;           // user, password_file: whose rights it has; the file's first line
+  std::string password_file;  // is the password
+  unsigned lease_s = 5;       // lease_s: so long after its last word a node counts as alive
+};
+
 struct NodeConfig {
   std::string name;                             // [node] name; default: the host name
   std::string run_dir = "/run/guideway";        // [paths] run: sockets, image copy, counters
@@ -56,6 +68,7 @@ struct NodeConfig {
   unsigned rule_priority = 203;           // [routes] rule_priority: of its `ip rule`, before main
   AnnounceConfig announce;                // [announce]
   AgentsConfig agents;                    // [agents]
+  ClusterConfig cluster;                  // [cluster]
   std::string log_level = "info";         // [log] level: trace, debug, info, warn, error
 
   static Result<NodeConfig> parse(std::string_view toml, std::string_view file_name);

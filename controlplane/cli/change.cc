@@ -6,7 +6,9 @@
 namespace guideway::cli {
 
 std::string wait_query(const Context& context) {
-  return context.wait ? "?wait=adopted" : "";
+  std::string out = context.wait ? "?wait=adopted" : "";
+  if (context.force) out += out.empty() ? "?force=1" : "&force=1";
+  return out;
 }
 
 std::string adoption(const Context& context, const std::string& answer) {

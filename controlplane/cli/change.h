@@ -21,7 +21,7 @@ struct Change {
 // dataplane takes it when it can.
 int make(const Context& context, const Change& change);
 
-// "?wait=adopted", or nothing with --no-wait.
+// "?wait=adopted", or nothing with --no-wait; and "force=1" with --force.
 std::string wait_query(const Context& context);
 
 // For other commands whose answer is a change answer: " (revision 12, running as generation 17)"

@@ -25,6 +25,7 @@ struct Context {
   bool colour = false;        // `out` is a terminal and NO_COLOR is not set
   bool err_terminal = false;  // `err` is a terminal
   bool wait = true;           // changes wait until the dataplane has adopted them
+  bool force = false;         // planned changes do not wait for old connections
   std::ostream& out;
   std::ostream& err;
 };

@@ -16,6 +16,7 @@
 #include "controlplane/cli/agent.h"
 #include "controlplane/cli/apply.h"
 #include "controlplane/cli/backend.h"
+#include "controlplane/cli/cluster.h"
 #include "controlplane/cli/doctor.h"
 #include "controlplane/cli/drain.h"
 #include "controlplane/cli/events.h"
@@ -49,6 +50,7 @@ struct Line {
   uint64_t deadline_ms = 10 * 60 * 1000;
   bool dry_run = false;
   bool no_wait = false;
+  bool force = false;
   bool wait = false;
   int64_t timeout_s = 120;
 };
@@ -65,6 +67,9 @@ CLI::App* add_change(CLI::App& parent, Line& line, const char* name, const char*
   CLI::App* command = add(parent, line, name, what, std::move(run));
   command->add_flag("--no-wait", line.no_wait,
                     "do not wait until the dataplane has adopted the change");
+  command->add_flag("--force", line.force,
+                    "a planned change (gue) does not wait for connections from before earlier "
+                    "changes: they may break");
   return command;
 }
 
@@ -259,6 +264,16 @@ void add_node_commands(CLI::App& app, Line& line) {
         "return when all VIPs are announced");
 }
 
+void add_cluster_commands(CLI::App& app, Line& line) {
+  CLI::App& group = add_group(app, "cluster", "the nodes that share one intent");
+  add(group, line, "status", "the nodes, and what each runs",
+      [&] { return cluster_status(line.context); });
+  add(group, line, "join", "take the cluster's intent for this node's own",
+      [&] { return cluster_join(line.context); });
+  add(group, line, "leave", "stay alone, with the intent as it is",
+      [&] { return cluster_leave(line.context); });
+}
+
 void add_other_commands(CLI::App& app, Line& line) {
   add(app, line, "status", "node, dataplane, services, pools, backends: what is wrong comes first",
       [&] { return status(line.context); });
@@ -372,6 +387,7 @@ int main_of(int argc, char** argv) {
   add_pool_commands(app, line);
   add_backend_commands(app, line);
   add_node_commands(app, line);
+  add_cluster_commands(app, line);
   add_agent_commands(app, context, line.run);
 
   try {
@@ -382,6 +398,7 @@ int main_of(int argc, char** argv) {
   }
   context.socket_given = socket->count() != 0;
   context.wait = !line.no_wait;
+  context.force = line.force;
   int exit_code = line.run();
   std::cout.flush();
   if (!std::cout) {  // a full disk must not look like success

@@ -2,6 +2,7 @@
 #include <map>
 
 #include "controlplane/cli/answer.h"
+#include "controlplane/cli/cluster.h"
 #include "controlplane/cli/pool_view.h"
 #include "controlplane/cli/status.h"
 
@@ -119,6 +120,7 @@ void pool_problems(const Json& pool, std::vector<std::string>& out) {
 std::vector<std::string> problems(const Json& status) {
   std::vector<std::string> out;
   dataplane_problems(status, out);
+  cluster_problems(status, out);
   alarms(status, out);
   announce_problems(status, out);
   service_problems(status, out);

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "controlplane/cli/answer.h"
+#include "controlplane/cli/cluster.h"
 #include "controlplane/cli/pool_view.h"
 #include "controlplane/cli/service.h"
 #include "dataplane/verdict.h"
@@ -160,6 +161,7 @@ int status(const Context& context) {
   if (!answer) return exit_code;
   print_problems(context, *answer);
   print_daemons(context, *answer);
+  print_cluster(context, *answer);
   print_ports(context, *answer);
   print_services(context, list(field(*answer, "services"), "services"), kServicesShown);
   print_pools(context, list(field(*answer, "pools"), "pools"));

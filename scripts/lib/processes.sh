@@ -181,6 +181,7 @@ key_file = "$(agent_key)"
 [log]
 level = "${GUIDEWAY_LOG:-info}"
 TOML
+  if ((etcd > 0)); then cluster_config; fi
 }
 
 start_daemon() { # ROLE dataplane|controlplane
@@ -228,6 +229,7 @@ start_all() {
     start_server "$role"
   done
   if [[ $router != static ]]; then start_bgp router; fi
+  if ((etcd > 0)); then start_all_etcd; fi
   if $start_nodes; then
     for role in $(backend_roles); do start_agent "$role"; done
     for role in $(node_roles); do start_node "$role"; done

@@ -178,7 +178,8 @@ make_network() {
   make_client
   for ((i = 1; i <= nodes; i++)); do make_node "$i"; done
   for ((i = 1; i <= backends; i++)); do make_backend "$i"; done
-  for role in router client $(node_roles) $(backend_roles); do no_offloads "$role"; done
+  for ((i = 1; i <= etcd; i++)); do make_etcd_host "$i"; done
+  for role in router client $(node_roles) $(backend_roles) $(etcd_roles); do no_offloads "$role"; done
   if [[ $router == static ]]; then route_vips; fi
 }
 

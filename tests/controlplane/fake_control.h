@@ -102,6 +102,15 @@ class FakeControl : public Control {
   }
   NodeModeStatus node_mode() const override { return mode; }
   NodeModeStatus mode;
+  void join_cluster(std::function<void(Result<void>)> done) override {
+    joined = !store_fails;
+    done(store_fails ? Result<void>(fail("cluster", "etcd: no answer")) : Result<void>());
+  }
+  Result<void> leave_cluster() override {
+    joined = false;
+    return {};
+  }
+  bool joined = false;
 
   Result<Explanation> explain_flow(const Endpoint& client,
                                    const ServiceKey& service) const override {

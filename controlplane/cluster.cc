@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/cluster.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "controlplane/json_text.h"
+
+namespace guideway {
+namespace {
+
+constexpr std::chrono::milliseconds kLook{100};
+
+}  // namespace
+
+std::string write_report(const NodeReport& report) {
+  return "{\"id\":" + json_quoted(report.id) + ",\"version\":" + json_quoted(report.version) +
+         ",\"intent\":" + std::to_string(report.intent) +
+         ",\"revision\":" + std::to_string(report.revision) +
+         ",\"generation\":" + std::to_string(report.generation) +
+         ",\"digest\":" + std::to_string(report.digest) + "}";
+}
+
+Result<NodeReport> read_report(const std::string& text) {
+  auto object = parse_json(text, "");
+  if (!object) return tl::unexpected(object.error());
+  NodeReport out;
+  for (const auto& [field, into] : {std::pair("id", &out.id), std::pair("version", &out.version)}) {
+    const auto value = object->find(field);
+    if (value == object->end() || !value->is_string()) return fail(field, "must be a string");
+    *into = value->get<std::string>().substr(0, 100);
+  }
+  for (const auto& [field, into] :
+       {std::pair("intent", &out.intent), std::pair("revision", &out.revision),
+        std::pair("generation", &out.generation), std::pair("digest", &out.digest)}) {
+    const auto value = object->find(field);
+    if (value == object->end()) return fail(field, "is missing");
+    auto number = json_number(*value, field, 0, std::numeric_limits<uint64_t>::max());
+    if (!number) return tl::unexpected(number.error());
+    *into = *number;
+  }
+  return out;
+}
+
+Cluster::Cluster(EventLoop& loop, EtcdClient& client, Config config,
+                 std::function<void()> on_change)
+    : loop_(loop), client_(client), config_(std::move(config)), on_change_(std::move(on_change)) {}
+
+Cluster::~Cluster() {
+  *alive_ = false;
+  loop_.cancel(timer_);
+  if (watch_ != 0) client_.unwatch(watch_);
+}
+
+void Cluster::start() {
+  if (std::exchange(started_, true)) return;
+  ++run_;
+  timer_ = loop_.every(kLook, [this] { look(); });
+  load();
+  look();
+}
+
+void Cluster::stop() {
+  if (!std::exchange(started_, false)) return;
+  ++run_;
+  loop_.cancel(std::exchange(timer_, 0));
+  if (watch_ != 0) client_.unwatch(std::exchange(watch_, 0));
+  if (lease_ != 0) client_.revoke(lease_, [](const EtcdResult<bool>&) {});
+  lease_ = reported_lease_ = elected_lease_ = 0;
+  leasing_ = keeping_ = reporting_ = electing_ = loading_ = watched_ = false;
+  nodes_.clear();
+  gone_.clear();
+  revisions_.clear();
+  elected_.clear();
+  problem_.clear();
+  kept_ = {};
+}
+
+void Cluster::report(const NodeReport& report) {
+  report_ = report;
+  if (started_) put_report();
+}
+
+bool Cluster::has_lease() const {
+  return lease_ != 0 && Clock::now() < kept_ + config_.lease * 2 / 3;
+}
+
+bool Cluster::is_elected() const {
+  return has_lease() && watched_ && elected_lease_ == lease_ && elected_ == config_.node &&
+         Clock::now() >= elected_since_ + config_.lease;
+}
+
+uint64_t Cluster::confirmed() const {
+  if (!is_elected() || !report_) return 0;
+  uint64_t least = report_->revision;
+  for (const auto& [name, node] : nodes_)
+    if (name != config_.node) least = std::min(least, node.report.revision);
+  const auto now = Clock::now();
+  for (const auto& [name, gone] : gone_)
+    if (now < gone.until) least = std::min(least, gone.report.revision);
+  return least;
+}
+
+std::map<std::string, Cluster::Node> Cluster::nodes() const {
+  std::map<std::string, Node> out = nodes_;
+  const auto now = Clock::now();
+  for (const auto& [name, gone] : gone_)
+    if (now < gone.until) out.emplace(name, Node{gone.report, false, ""});
+  return out;
+}
+
+// Whatever is to be done and was not yet, or went wrong.
+void Cluster::look() {
+  const auto now = Clock::now();
+  if (lease_ != 0 && now >= kept_ + config_.lease) lost_lease();
+  if (lease_ == 0) {
+    if (!leasing_ && now >= asked_ + config_.lease / 5) take_lease();
+  } else if (!keeping_ && now >= asked_ + config_.lease / 3) {
+    keep_lease();
+  }
+  if (std::erase_if(gone_, [now](const auto& entry) { return now >= entry.second.until; }) != 0)
+    tell();
+  put_report();
+  elect();
+}
+
+void Cluster::take_lease() {
+  leasing_ = true;
+  asked_ = Clock::now();
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(config_.lease).count();
+  client_.grant(seconds, [this, alive = alive_, run = run_,
+                          asked = asked_](const EtcdResult<int64_t>& lease) {
+    if (!*alive || run != run_) return;
+    leasing_ = false;
+    if (!lease) {
+      problem_ = "no lease: " + lease.error().text;
+      return;
+    }
+    lease_ = *lease;
+    kept_ = asked;
+    problem_.clear();
+    look();
+    tell();
+  });
+}
+
+void Cluster::keep_lease() {
+  keeping_ = true;
+  asked_ = Clock::now();
+  client_.keep_alive(lease_, [this, alive = alive_, run = run_, asked = asked_,
+                              lease = lease_](const EtcdResult<int64_t>& left) {
+    if (!*alive || run != run_) return;
+    keeping_ = false;
+    if (lease != lease_) return;
+    if (!left) {
+      problem_ = "the lease is not renewed: " + left.error().text;
+      return;
+    }
+    if (*left == 0) return lost_lease();
+    kept_ = asked;
+    problem_.clear();
+    tell();
+  });
+}
+
+void Cluster::lost_lease() {
+  spdlog::warn("cluster: the lease has ended: {}", problem_.empty() ? "late" : problem_);
+  lease_ = 0;
+  tell();
+}
+
+// The key is this node's: nobody else's with the same name, which then waits until it goes.
+void Cluster::put_report() {
+  if (!started_ || !report_ || reporting_ || lease_ == 0 || !watched_) return;
+  if (*report_ == reported_ && reported_lease_ == lease_) return;
+  const auto known = nodes_.find(config_.node);
+  if (known != nodes_.end() && known->second.problem.empty() &&
+      known->second.report.id != report_->id) {
+    problem_ = "another node of this cluster is called " + config_.node;
+    return;
+  }
+  reporting_ = true;
+  EtcdTxn txn;
+  const auto revision = revisions_.find("nodes/" + config_.node);
+  const bool is_there = nodes_.count(config_.node) != 0;
+  txn.compares.push_back({own_key(), is_there ? revision->second : 0});
+  txn.ops.push_back(EtcdOp::put(own_key(), write_report(*report_), lease_));
+  client_.txn(std::move(txn), [this, alive = alive_, run = run_, put = *report_,
+                               lease = lease_](const EtcdResult<EtcdTxnResult>& result) {
+    if (!*alive || run != run_) return;
+    reporting_ = false;
+    if (!result) {
+      problem_ = "not told to the others: " + result.error().text;
+      return;  // with the next look
+    }
+    if (!result->succeeded) return;  // somebody wrote it: the watch tells
+    take({own_key(), write_report(put), 0, result->revision, lease}, false);
+    reported_ = put;
+    reported_lease_ = lease;
+    tell();
+    put_report();
+  });
+}
+
+void Cluster::elect() {
+  const bool can = started_ && watched_ && has_lease() && !electing_ && reported_lease_ == lease_;
+  if (!can || elected_lease_ != 0) return;
+  electing_ = true;
+  EtcdTxn txn;
+  txn.compares.push_back({elected_key(), 0});
+  txn.ops.push_back(EtcdOp::put(elected_key(), config_.node, lease_));
+  client_.txn(std::move(txn), [this, alive = alive_, run = run_,
+                               lease = lease_](const EtcdResult<EtcdTxnResult>& result) {
+    if (!*alive || run != run_) return;
+    electing_ = false;
+    if (!result || !result->succeeded) return;
+    take({elected_key(), config_.node, 0, result->revision, lease}, false);
+    tell();
+  });
+}
+
+void Cluster::load() {
+  if (loading_) return;
+  loading_ = true;
+  client_.range(
+      config_.prefix, [this, alive = alive_, run = run_](const EtcdResult<EtcdRange>& range) {
+        if (!*alive || run != run_) return;
+        loading_ = false;
+        if (!range) {
+          problem_ = range.error().text;
+          loop_.after(kLook * 10, [this, alive, run] {
+            if (*alive && run == run_) load();
+          });
+          return;
+        }
+        // Nodes that are not there any more have gone.
+        std::map<std::string, bool> there;
+        for (const EtcdKeyValue& entry : range->entries) there[entry.key] = true;
+        for (const auto& [name, revision] : std::map(revisions_))
+          if (!there[config_.prefix + name])
+            take({config_.prefix + name, "", 0, range->revision, 0}, true);
+        for (const EtcdKeyValue& entry : range->entries) take(entry, false);
+        EtcdClient::WatchCallbacks callbacks;
+        callbacks.on_events = [this, alive, run](int64_t, const std::vector<EtcdEvent>& events) {
+          if (*alive && run == run_) on_events(events);
+        };
+        callbacks.on_compacted = [this, alive, run](int64_t) {
+          if (!*alive || run != run_) return;
+          watch_ = 0;
+          load();
+        };
+        callbacks.on_state = [this, alive, run](bool connected, const std::string& why) {
+          if (!*alive || run != run_) return;
+          watched_ = connected;
+          if (!connected) problem_ = why;
+          tell();
+        };
+        if (watch_ == 0)
+          watch_ = client_.watch(config_.prefix, range->revision + 1, std::move(callbacks));
+        watched_ = true;
+        look();
+        tell();
+      });
+}
+
+void Cluster::on_events(const std::vector<EtcdEvent>& events) {
+  bool changed = false;
+  for (const EtcdEvent& event : events) {
+    changed = changed || event.kv.key == elected_key() ||
+              event.kv.key.starts_with(config_.prefix + "nodes/");
+    take(event.kv, event.kind == EtcdEvent::Kind::remove);
+  }
+  if (!changed) return;
+  look();
+  tell();
+}
+
+void Cluster::take(const EtcdKeyValue& entry, bool removed) {
+  if (!entry.key.starts_with(config_.prefix)) return;
+  const std::string name = entry.key.substr(config_.prefix.size());
+  const bool is_node = name.starts_with("nodes/");
+  if (!is_node && name != "elected") return;
+  int64_t& known = revisions_[name];
+  if (entry.mod_revision <= known) return;
+  known = entry.mod_revision;
+  if (is_node) return take_node(name.substr(6), entry, removed);
+  const bool was = elected_lease_ == lease_ && lease_ != 0;
+  elected_ = removed ? "" : entry.value;
+  elected_lease_ = removed ? 0 : entry.lease;
+  const bool is = elected_lease_ == lease_ && lease_ != 0;
+  if (is && !was) {
+    elected_since_ = Clock::now();
+    spdlog::info("cluster: this node is elected for planned changes");
+  }
+}
+
+void Cluster::take_node(const std::string& name, const EtcdKeyValue& entry, bool removed) {
+  const auto before = nodes_.find(name);
+  if (removed) {
+    if (before == nodes_.end()) return;
+    spdlog::warn("cluster: node {} is gone", name);
+    gone_[name] = {before->second.report, Clock::now() + config_.lease};
+    nodes_.erase(before);
+    return;
+  }
+  auto report = read_report(entry.value);
+  if (before == nodes_.end()) spdlog::info("cluster: node {} is there", name);
+  Node& node = nodes_[name];
+  node.problem = report ? "" : entry.key + " cannot be read: " + report.error().text();
+  // Of one that cannot be read nothing is confirmed.
+  node.report = report ? *report : NodeReport{};
+  gone_.erase(name);
+}
+
+void Cluster::tell() {
+  if (on_change_) on_change_();
+}
+
+}  // namespace guideway

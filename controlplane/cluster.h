@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// The nodes of a cluster: which live, what each runs, and which of them does what only one may do
+// (the planned changes, planner.h). In etcd, below the prefix (which nothing else uses):
+//
+//   nodes/edge-1   what the node says of itself, as JSON; with its lease
+//   elected        the name of the elected node; with its lease
+//
+// A node lives as long as its lease. One that cannot renew it knows so before the others do: it is
+// lapsing() from two thirds of the lease on, and the others count with it for a margin of one more
+// lease after the end. So does an elected node with those that it may not have seen end.
+//
+// Lives in the loop's thread.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "controlplane/etcd_client.h"
+#include "controlplane/event_loop.h"
+
+namespace guideway {
+
+// What a node says of itself.
+struct NodeReport {
+  std::string id;           // made at random with its state directory: who has the name
+  std::string version;      // of Guideway
+  uint64_t intent = 0;      // the revision that it knows
+  uint64_t revision = 0;    // the one that its dataplane runs
+  uint64_t generation = 0;  // of its dataplane
+  uint64_t digest = 0;      // of the tables of `revision`; equal revisions have equal ones
+  bool operator==(const NodeReport&) const = default;
+};
+
+std::string write_report(const NodeReport& report);
+Result<NodeReport> read_report(const std::string& text);
+
+class Cluster {
+ public:
+  using Clock = EventLoop::Clock;
+  struct Config {
+    std::string prefix;  // of its keys: "/guideway/live/"
+    std::string node;
+    std::chrono::milliseconds lease{5'000};  // whole seconds
+  };
+  struct Node {
+    NodeReport report;
+    bool alive = true;    // false: its lease has ended, and the margin is not over
+    std::string problem;  // its key cannot be read
+  };
+
+  // Does nothing before start(). `on_change`: whatever the others or the lease are.
+  Cluster(EventLoop& loop, EtcdClient& client, Config config, std::function<void()> on_change);
+  ~Cluster();
+  Cluster(const Cluster&) = delete;
+  Cluster& operator=(const Cluster&) = delete;
+
+  // This node is a member, or is none any more: then its keys go. Again: nothing.
+  void start();
+  void stop();
+
+  // What this node says of itself; it lives from the first call on.
+  void report(const NodeReport& report);
+
+  // The lease is kept, or was until two thirds of it. False before the first.
+  bool has_lease() const;
+  bool is_elected() const;  // and may act
+  const std::string& elected() const { return elected_; }
+  // The revision that all nodes run, at least; 0 unless is_elected().
+  uint64_t confirmed() const;
+  // This node included, once it is known to the others.
+  std::map<std::string, Node> nodes() const;
+  const std::string& problem() const { return problem_; }
+
+ private:
+  struct Gone {
+    NodeReport report;
+    Clock::time_point until;
+  };
+
+  std::string own_key() const { return config_.prefix + "nodes/" + config_.node; }
+  std::string elected_key() const { return config_.prefix + "elected"; }
+  void look();
+  void take_lease();
+  void keep_lease();
+  void lost_lease();
+  void put_report();
+  void on_report_put(const NodeReport& put, const EtcdResult<EtcdTxnResult>& result);
+  void elect();
+  void load();
+  void take(const EtcdKeyValue& entry, bool removed);
+  void take_node(const std::string& name, const EtcdKeyValue& entry, bool removed);
+  void on_events(const std::vector<EtcdEvent>& events);
+  void tell();
+
+  EventLoop& loop_;
+  EtcdClient& client_;
+  const Config config_;
+  std::function<void()> on_change_;
+
+  bool started_ = false;
+  uint64_t run_ = 0;  // counted up by start() and stop(): answers to an earlier one are void
+  EventLoop::TimerId timer_ = 0;
+  std::string problem_;
+
+  int64_t lease_ = 0;  // 0: none
+  bool leasing_ = false;
+  Clock::time_point kept_{};  // when the last renewal that worked was asked for
+  Clock::time_point asked_{};
+  bool keeping_ = false;
+
+  std::optional<NodeReport> report_;
+  NodeReport reported_;
+  int64_t reported_lease_ = 0;
+  bool reporting_ = false;
+  bool electing_ = false;
+
+  uint64_t watch_ = 0;
+  bool loading_ = false;
+  bool watched_ = false;                      // what is known of the others is not old
+  std::map<std::string, int64_t> revisions_;  // etcd's, of the keys
+  std::map<std::string, Node> nodes_;
+  std::map<std::string, Gone> gone_;
+  std::string elected_;
+  int64_t elected_lease_ = 0;
+  Clock::time_point elected_since_{};
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace guideway

@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/store_etcd.h"
+
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "controlplane/durable_file.h"
+#include "controlplane/json_text.h"
+#include "controlplane/sealed_text.h"
+
+namespace guideway {
+namespace {
+
+constexpr std::chrono::milliseconds kLook{250};
+constexpr int64_t kSaveContact = 10;  // seconds
+constexpr size_t kMemberFileMax = 4096;
+constexpr const char* kDiffers =
+    "this node's intent and the cluster's differ, so it is not a member";
+
+bool is_empty(const Intent& intent) {
+  return intent.pools.empty() && intent.services.empty();
+}
+
+// But for their revisions.
+bool same_content(const Intent& a, Intent b) {
+  b.revision = a.revision;
+  return a == b;
+}
+
+// As the operator wants it: a plan is how a pool goes there.
+Intent settings_of(Intent intent) {
+  for (auto& [name, pool] : intent.pools) pool.plan.reset();
+  return intent;
+}
+
+uint64_t random_number() {
+  uint64_t out = 0;
+  while (out == 0 && getrandom(&out, sizeof out, 0) == sizeof out) continue;
+  return out;
+}
+
+}  // namespace
+
+EtcdStore::EtcdStore(EventLoop& loop, EtcdClient& client, std::unique_ptr<FileStore> copy,
+                     Config config, Pace pace)
+    : loop_(loop),
+      client_(client),
+      copy_(std::move(copy)),
+      config_(std::move(config)),
+      pace_(pace),
+      intent_(copy_->intent()),
+      lost_at_(Clock::now()) {}
+
+EtcdStore::~EtcdStore() {
+  *alive_ = false;
+  if (watch_ != 0) client_.unwatch(watch_);
+  loop_.cancel(timer_);
+  loop_.cancel(unfinished_);
+}
+
+Result<std::unique_ptr<EtcdStore>> EtcdStore::create(EventLoop& loop, EtcdClient& client,
+                                                     std::unique_ptr<FileStore> copy, Config config,
+                                                     Pace pace) {
+  std::unique_ptr<EtcdStore> store(
+      new EtcdStore(loop, client, std::move(copy), std::move(config), pace));
+  if (auto read = store->read_member_file(); !read) return tl::unexpected(read.error());
+  store->copy_->on_intent([raw = store.get()](std::shared_ptr<const Intent> intent) {
+    raw->intent_ = std::move(intent);
+    if (raw->on_intent_) raw->on_intent_(raw->intent_);
+  });
+  store->timer_ = loop.every(kLook, [raw = store.get()] { raw->look(); });
+  if (!store->left_) store->load();
+  return store;
+}
+
+Result<void> EtcdStore::read_member_file() {
+  auto text = read_file(config_.member_file, kMemberFileMax);
+  if (!text) return tl::unexpected(text.error());
+  if (!*text) return {};
+  const auto damaged = [this](const std::string& why) {
+    return fail(config_.member_file, "is damaged: " + why,
+                "remove it: the node then joins the cluster if its intent is the same");
+  };
+  auto line = unseal(**text, "member");
+  if (!line) return fail(config_.member_file, line.error().why);
+  auto object = parse_json(*line, "");
+  if (!object) return damaged(object.error().text());
+  left_ = object->contains("left");
+  if (const auto id = object->find("cluster"); id != object->end() && id->is_number_unsigned())
+    cluster_ = id->get<uint64_t>();
+  if (!left_ && cluster_ == 0) return damaged("it names no cluster");
+  if (left_) {
+    membership_ = Membership::alone;
+    problem_.clear();
+  }
+  struct stat info = {};
+  if (cluster_ != 0 && stat(config_.member_file.c_str(), &info) == 0)
+    last_contact_ = int64_t{info.st_mtim.tv_sec};
+  return {};
+}
+
+Result<void> EtcdStore::write_member_file() {
+  const std::string line =
+      left_ ? "{\"left\":true}" : "{\"cluster\":" + std::to_string(cluster_) + "}";
+  return replace_file(config_.member_file, seal(line, "member"));
+}
+
+void EtcdStore::look() {
+  answer_late();
+  pump();
+  const int64_t now = std::time(nullptr);
+  if (!current_ || membership_ != Membership::member || now < last_contact_ + kSaveContact) return;
+  last_contact_ = now;
+  // Its time says how old the copy is, should etcd not be there at the next start.
+  (void)utimensat(AT_FDCWD, config_.member_file.c_str(), nullptr, AT_SYMLINK_NOFOLLOW);
+}
+
+// ---------------------------------------------------------------- following
+
+void EtcdStore::load() {
+  if (loading_) return;
+  loading_ = true;
+  client_.range(config_.prefix + "intent/", [this, alive = alive_](EtcdResult<EtcdRange> range) {
+    if (*alive) on_loaded(std::move(range));
+  });
+}
+
+void EtcdStore::load_later() {
+  loop_.after(pace_.again, [this, alive = alive_] {
+    if (*alive && !left_) load();
+  });
+}
+
+void EtcdStore::on_loaded(EtcdResult<EtcdRange> range) {
+  loading_ = false;
+  if (left_ && !joining_) return;
+  if (!range) {
+    lose("etcd: " + range.error().text);
+    if (joining_) std::exchange(joining_, nullptr)(fail("cluster", problem_));
+    if (!left_) load_later();
+    return;
+  }
+  // The watch was faster.
+  if (range->revision < events_revision_) return load();
+  keys_.restart(*intent_);
+  revisions_.clear();
+  head_revision_ = 0;
+  for (const EtcdKeyValue& entry : range->entries) take(entry, false);
+  decide(range->revision);
+}
+
+void EtcdStore::decide(int64_t revision) {
+  if (!keys_.has_head()) {
+    if (cluster_ == 0 || joining_) return found();
+    lose("etcd holds no intent below " + config_.prefix + ": it was wiped, or the prefix is wrong");
+    return follow(revision);
+  }
+  auto head = keys_.head();
+  if (!head) {
+    lose("etcd: " + key(kHeadKey) + " " + head.error().message);
+    if (joining_) std::exchange(joining_, nullptr)(fail("cluster", problem_));
+    return follow(revision);
+  }
+  const bool known = cluster_ == head->cluster;
+  const Intent last = known ? *intent_ : Intent{};
+  IntentKeys trial = keys_;
+  auto next = trial.intent(last);
+  if (!next) return;  // cannot be: the head is good
+  const bool takes = known || joining_ || is_empty(*intent_) ||
+                     same_content(settings_of(*intent_), settings_of(*next));
+  if (!takes) {
+    if (membership_ != Membership::alone)
+      spdlog::warn("cluster: {}; `guideway cluster join` takes the cluster's", kDiffers);
+    membership_ = Membership::alone;
+    problem_ = kDiffers;
+    told();
+    return load_later();
+  }
+  if (head->revision < intent_->revision ||
+      (head->revision == intent_->revision && !same_content(*intent_, *next)))
+    return bump(intent_->revision + 1);
+  membership_ = Membership::member;
+  if (!known || left_) {
+    left_ = false;
+    cluster_ = head->cluster;
+    if (auto written = write_member_file(); !written) {
+      spdlog::error("{}", written.error().text());
+      copy_problem_ = written.error().text();
+    }
+    spdlog::info("member of cluster {:016x} revision={}", cluster_, head->revision);
+  }
+  follow(revision);
+  absorb(false, known ? *intent_ : Intent{});
+  if (joining_) std::exchange(joining_, nullptr)({});
+}
+
+// The first node makes its intent the cluster's.
+void EtcdStore::found() {
+  Flight flight;
+  flight.before = std::make_shared<const Intent>();
+  flight.after = *intent_;
+  flight.after.revision = intent_->revision + 1;
+  flight.writes = key_writes(Intent{}, flight.after);
+  flight.cluster = random_number();
+  flight.founds = true;
+  flight_ = std::move(flight);
+  write_next();
+}
+
+void EtcdStore::bump(uint64_t revision) {
+  Flight flight;
+  flight.before = intent_;
+  flight.after = *intent_;
+  flight.after.revision = revision;
+  flight.cluster = keys_.head()->cluster;
+  flight.after.flow_seed = keys_.head()->flow_seed;
+  flight.head = head_revision_;
+  flight.founds = true;
+  flight_ = std::move(flight);
+  write_next();
+}
+
+void EtcdStore::follow(int64_t revision) {
+  if (watch_ != 0) return;
+  EtcdClient::WatchCallbacks callbacks;
+  callbacks.on_events = [this, alive = alive_](int64_t at, std::vector<EtcdEvent> events) {
+    if (*alive) on_events(at, events);
+  };
+  callbacks.on_compacted = [this, alive = alive_](int64_t) {
+    if (!*alive) return;
+    watch_ = 0;
+    lose("etcd has compacted what this node had not read yet");
+    load();
+  };
+  callbacks.on_state = [this, alive = alive_](bool connected, const std::string& why) {
+    if (!*alive) return;
+    if (!connected) return lose("etcd: " + why);
+    if (!current_) load();  // what it shows may be old
+  };
+  watch_ = client_.watch(config_.prefix + "intent/", revision + 1, std::move(callbacks));
+}
+
+void EtcdStore::take(const EtcdKeyValue& entry, bool removed) {
+  const std::string prefix = key("");
+  if (!entry.key.starts_with(prefix)) return;
+  const std::string name = entry.key.substr(prefix.size());
+  int64_t& known = revisions_[name];
+  if (entry.mod_revision <= known) return;
+  known = entry.mod_revision;
+  if (name == kHeadKey) head_revision_ = removed ? 0 : entry.mod_revision;
+  if (removed) {
+    keys_.remove(name);
+  } else {
+    keys_.set(name, entry.value);
+  }
+}
+
+void EtcdStore::on_events(int64_t revision, const std::vector<EtcdEvent>& events) {
+  events_revision_ = std::max(events_revision_, revision);
+  for (const EtcdEvent& event : events) take(event.kv, event.kind == EtcdEvent::Kind::remove);
+  if (loading_) return;  // it will show this, too
+  absorb(false);
+  pump();
+}
+
+void EtcdStore::absorb(bool as_it_is) {
+  absorb(as_it_is, *intent_);
+}
+
+// `as_it_is`: also if its writer has not finished. `last`: what stays of that which cannot be read.
+void EtcdStore::absorb(bool as_it_is, const Intent& last) {
+  if (membership_ != Membership::member) return;
+  auto head = keys_.head();
+  if (!head) {
+    return lose("etcd: " + key(kHeadKey) + " " + head.error().message +
+                ": the intent stays as it was");
+  }
+  if (head->cluster != cluster_) {
+    return lose("etcd: " + key(kHeadKey) + " is of another cluster: the intent stays as it was");
+  }
+  part_ = head->part && !as_it_is;
+  loop_.cancel(std::exchange(unfinished_, 0));
+  if (part_) {
+    unfinished_ = loop_.after(pace_.unfinished, [this] {
+      unfinished_ = 0;
+      spdlog::warn("a change of {} was left unfinished", keys_.head() ? keys_.head()->by : "");
+      absorb(true);
+      pump();
+    });
+    return;
+  }
+  auto next = keys_.intent(last);
+  if (next) become(std::move(*next));
+  set_current();
+}
+
+void EtcdStore::become(Intent next) {
+  for (const auto& [name, why] : keys_.refused())
+    if (refused_.count(name) == 0) spdlog::error("etcd: {} {}: left as it was", key(name), why);
+  refused_ = keys_.refused();
+  if (next == *intent_) return;
+  intent_ = std::make_shared<const Intent>(std::move(next));
+  auto saved = copy_->save(*intent_);
+  copy_problem_ = saved ? "" : saved.error().text();
+  if (!saved) spdlog::error("no copy of the intent is kept: {}", copy_problem_);
+  if (on_intent_) on_intent_(intent_);
+}
+
+void EtcdStore::set_current() {
+  problem_.clear();
+  if (std::exchange(current_, true)) return;
+  spdlog::info("cluster: following etcd revision={}", intent_->revision);
+  told();
+}
+
+void EtcdStore::lose(const std::string& why) {
+  if (problem_ != why) spdlog::warn("cluster: {}", why);
+  problem_ = why;
+  if (!std::exchange(current_, false)) return;
+  lost_at_ = Clock::now();
+  told();
+}
+
+void EtcdStore::told() {
+  if (on_state_) on_state_();
+}
+
+EtcdStore::State EtcdStore::state() const {
+  State out;
+  out.membership = membership_;
+  out.left = left_;
+  out.current = current_ && membership_ == Membership::member;
+  out.cluster = cluster_;
+  out.problem = problem_.empty() ? copy_problem_ : problem_;
+  out.last_contact = out.current ? int64_t{std::time(nullptr)} : last_contact_;
+  for (const auto& [name, why] : refused_) out.refused[key(name)] = why;
+  return out;
+}
+
+void EtcdStore::join(std::function<void(Result<void>)> done) {
+  if (membership_ == Membership::member) return done({});
+  if (joining_) return done(fail("cluster", "the node is joining already"));
+  joining_ = std::move(done);
+  load();
+}
+
+Result<void> EtcdStore::leave() {
+  if (auto saved = copy_->save(*intent_); !saved) return saved;
+  const bool was_left = std::exchange(left_, true);
+  const uint64_t was_cluster = std::exchange(cluster_, 0);
+  if (auto written = write_member_file(); !written) {
+    left_ = was_left;
+    cluster_ = was_cluster;
+    return written;
+  }
+  if (watch_ != 0) client_.unwatch(std::exchange(watch_, 0));
+  loop_.cancel(std::exchange(unfinished_, 0));
+  membership_ = Membership::alone;
+  current_ = false;
+  problem_.clear();
+  refused_.clear();
+  answer_all({Refusal::unavailable, {"cluster", "the node has left the cluster", ""}});
+  spdlog::info("left the cluster; revision={} stays", intent_->revision);
+  told();
+  return {};
+}
+
+}  // namespace guideway

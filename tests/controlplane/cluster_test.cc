@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+// Nodes that know of each other through a real etcd.
+#include "controlplane/cluster.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+
+#include "tests/controlplane/etcd_server.h"
+#include "tests/controlplane/loop_thread.h"
+
+namespace guideway {
+namespace {
+
+using namespace std::chrono_literals;
+
+class TestNode {
+ public:
+  TestNode(const EtcdCluster& etcd, const std::string& name, const std::string& id) {
+    report_.id = id;
+    report_.version = "1";
+    loop_([&] {
+      EtcdClient::Config config;
+      config.endpoints = etcd.urls();
+      config.request_timeout = 500ms;
+      client_ = std::move(*EtcdClient::create(loop_.loop(), config));
+      cluster_ = std::make_unique<Cluster>(loop_.loop(), *client_,
+                                           Cluster::Config{"/guideway/live/", name, 2s}, [] {});
+      cluster_->start();
+    });
+    runs(1);
+  }
+  ~TestNode() { die(); }
+  // Without a word.
+  void die() {
+    loop_([&] {
+      cluster_.reset();
+      client_.reset();
+    });
+  }
+  void runs(uint64_t revision) {
+    loop_([&] {
+      report_.intent = report_.revision = report_.digest = revision;
+      cluster_->report(report_);
+    });
+  }
+  void leave() {
+    loop_([&] { cluster_->stop(); });
+  }
+  bool until(std::function<bool(Cluster&)> condition) {
+    return loop_.eventually([&] { return condition(*cluster_); });
+  }
+  bool until_confirmed(uint64_t revision) {
+    return until([&](Cluster& cluster) { return cluster.confirmed() == revision; });
+  }
+  std::string problem() {
+    return loop_([&] { return cluster_->problem(); });
+  }
+
+ private:
+  LoopThread loop_;
+  NodeReport report_;
+  std::unique_ptr<EtcdClient> client_;
+  std::unique_ptr<Cluster> cluster_;
+};
+
+class ClusterTest : public testing::Test {
+ protected:
+  EtcdCluster etcd_{1};
+};
+
+TEST_F(ClusterTest, OneIsElectedAndKnowsWhatAllRun) {
+  TestNode one(etcd_, "n1", "a"), two(etcd_, "n2", "b");
+  ASSERT_TRUE(one.until([](Cluster& c) { return c.nodes().size() == 2; })) << one.problem();
+  ASSERT_TRUE(one.until([](Cluster& c) { return !c.elected().empty(); }));
+  const std::string elected = [&] {
+    std::string name;
+    one.until([&](Cluster& c) { return !(name = c.elected()).empty(); });
+    return name;
+  }();
+  TestNode& leader = elected == "n1" ? one : two;
+  TestNode& other = elected == "n1" ? two : one;
+  ASSERT_TRUE(leader.until_confirmed(1));
+  leader.runs(5);
+  other.runs(3);
+  ASSERT_TRUE(leader.until_confirmed(3));
+  EXPECT_TRUE(other.until([](Cluster& c) { return c.confirmed() == 0 && !c.is_elected(); }));
+  other.runs(5);
+  ASSERT_TRUE(leader.until_confirmed(5));
+  EXPECT_TRUE(other.until([](Cluster& c) {
+    const auto nodes = c.nodes();
+    return nodes.size() == 2 && nodes.at("n1").report.digest == 5 &&
+           nodes.at("n2").report.digest == 5;
+  }));
+}
+
+TEST_F(ClusterTest, OneThatIsGoneIsWaitedForAMargin) {
+  auto one = std::make_unique<TestNode>(etcd_, "n1", "a");
+  ASSERT_TRUE(one->until([](Cluster& c) { return c.is_elected(); }));
+  TestNode two(etcd_, "n2", "b");
+  ASSERT_TRUE(one->until([](Cluster& c) { return c.nodes().size() == 2; }));
+  one->runs(9);
+  ASSERT_TRUE(one->until_confirmed(1));
+  two.die();
+  ASSERT_TRUE(one->until([](Cluster& c) { return !c.nodes().at("n2").alive; }));
+  EXPECT_TRUE(one->until_confirmed(1)) << "its lease has ended, the margin has not";
+  ASSERT_TRUE(one->until_confirmed(9));
+  EXPECT_TRUE(one->until([](Cluster& c) { return c.nodes().size() == 1; }));
+}
+
+TEST_F(ClusterTest, AnotherIsElectedWhenTheElectedIsGone) {
+  auto one = std::make_unique<TestNode>(etcd_, "n1", "a");
+  ASSERT_TRUE(one->until([](Cluster& c) { return c.is_elected(); }));
+  TestNode two(etcd_, "n2", "b");
+  ASSERT_TRUE(two.until([](Cluster& c) { return c.nodes().size() == 2; }));
+  one->leave();  // with a word: at once
+  ASSERT_TRUE(two.until([](Cluster& c) { return c.is_elected(); }));
+  EXPECT_TRUE(two.until_confirmed(1));
+}
+
+TEST_F(ClusterTest, ANameBelongsToOneNode) {
+  TestNode one(etcd_, "n1", "a");
+  ASSERT_TRUE(one.until([](Cluster& c) { return c.nodes().count("n1") == 1; }));
+  TestNode stranger(etcd_, "n1", "b");
+  ASSERT_TRUE(stranger.until(
+      [](Cluster& c) { return c.problem() == "another node of this cluster is called n1"; }));
+  // The same node, started again, takes its key over at once.
+  TestNode again(etcd_, "n1", "a");
+  again.runs(7);
+  ASSERT_TRUE(one.until([](Cluster& c) { return c.nodes().at("n1").report.revision == 7; }));
+}
+
+TEST_F(ClusterTest, WithoutEtcdTheLeaseLapsesBeforeItEnds) {
+  TestNode one(etcd_, "n1", "a");
+  ASSERT_TRUE(one.until([](Cluster& c) { return c.is_elected(); }));
+  etcd_.end(0);
+  ASSERT_TRUE(one.until([](Cluster& c) { return !c.has_lease(); }));
+  EXPECT_TRUE(one.until([](Cluster& c) { return !c.is_elected() && c.confirmed() == 0; }));
+  etcd_.start(0);
+  ASSERT_TRUE(one.until([](Cluster& c) { return c.has_lease(); })) << one.problem();
+  ASSERT_TRUE(one.until([](Cluster& c) { return c.is_elected(); }));
+}
+
+TEST(NodeReport, IsReadAsWritten) {
+  const NodeReport report{"id", "0.1.0", 5, 4, 3, ~uint64_t{0}};
+  EXPECT_EQ(read_report(write_report(report)).value(), report);
+  for (const char* bad : {"", "x", "{}", "[]", "{\"id\":1}",
+                          "{\"id\":\"a\",\"version\":\"1\",\"intent\":-1,\"revision\":0,"
+                          "\"generation\":0,\"digest\":0}"})
+    EXPECT_FALSE(read_report(bad)) << bad;
+}
+
+}  // namespace
+}  // namespace guideway

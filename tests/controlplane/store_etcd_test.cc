@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: Apache-2.0
+// Nodes that share an intent through a real etcd.
+#include "controlplane/store_etcd.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <memory>
+#include <set>
+
+#include "tests/controlplane/etcd_server.h"
+#include "tests/controlplane/loop_thread.h"
+
+namespace guideway {
+namespace {
+
+using namespace std::chrono_literals;
+using Membership = EtcdStore::Membership;
+
+constexpr const char* kPrefix = "/guideway/";
+
+Address address(int number) {
+  return Address::parse("10.0." + std::to_string(number / 200) + "." +
+                        std::to_string(1 + number % 200))
+      .value();
+}
+
+ServiceKey service(int port) {
+  return ServiceKey::parse("203.0.113.10:" + std::to_string(port) + "/tcp").value();
+}
+
+Store::Change add_backend(int number) {
+  return [number](const Intent& before) { return put_backend(before, "web", address(number), {}); };
+}
+
+Store::Change add_pool(const std::string& name) {
+  return [name](const Intent& before) {
+    WantedPool wanted;
+    wanted.forwarding = Forwarding::gue;
+    wanted.table_slots = 251;
+    return put_pool(before, name, wanted);
+  };
+}
+
+class TestNode {
+ public:
+  TestNode(const EtcdCluster& etcd, std::string name, std::string state = "")
+      : name_(std::move(name)), state_(state.empty() ? directory_.path : state) {
+    loop_.emplace();
+    (*loop_)([&] {
+      EtcdClient::Config config;
+      config.endpoints = etcd.urls();
+      config.request_timeout = 500ms;
+      client_ = std::move(*EtcdClient::create(loop_->loop(), config));
+      auto copy = FileStore::open(state_);
+      ASSERT_TRUE(copy) << copy.error().text();
+      ASSERT_TRUE((*copy)->load());
+      EtcdStore::Pace pace;
+      pace.reconnect = 500ms;
+      pace.again = 50ms;
+      pace.change = 5s;
+      auto store = EtcdStore::create(loop_->loop(), *client_, std::move(*copy),
+                                     {kPrefix, name_, state_ + "/cluster.json"}, pace);
+      ASSERT_TRUE(store) << store.error().text();
+      store_ = std::move(*store);
+      store_->on_intent([this](const std::shared_ptr<const Intent>& intent) { told(*intent); });
+    });
+  }
+  ~TestNode() { end(); }
+  void end() {
+    if (!loop_) return;
+    (*loop_)([&] {
+      store_.reset();
+      client_.reset();
+    });
+    loop_.reset();
+  }
+
+  // Starts it, without waiting.
+  void order(Store::Change change, Store::Done done) {
+    loop_->loop().post([this, change = std::move(change), done = std::move(done)]() mutable {
+      store_->change(std::move(change), "test", "a change", std::move(done));
+    });
+  }
+  Store::ChangeOutcome change(Store::Change wanted) {
+    auto promise = std::make_shared<std::promise<Store::ChangeOutcome>>();
+    auto future = promise->get_future();
+    order(std::move(wanted),
+          [promise](Store::ChangeOutcome outcome) { promise->set_value(std::move(outcome)); });
+    if (future.wait_for(20s) == std::future_status::ready) return future.get();
+    ADD_FAILURE() << "no answer";
+    return tl::unexpected(RefusedChange{});
+  }
+  void must(Store::Change wanted) {
+    const auto outcome = change(std::move(wanted));
+    ASSERT_TRUE(outcome) << outcome.error().error.text();
+  }
+
+  Intent intent() {
+    return (*loop_)([&] { return *store_->intent(); });
+  }
+  EtcdStore::State state() {
+    return (*loop_)([&] { return store_->state(); });
+  }
+  bool until(std::function<bool(EtcdStore&)> condition) {
+    return loop_->eventually([&] { return condition(*store_); });
+  }
+  bool until_current() {
+    return until([](EtcdStore& store) { return store.state().current; });
+  }
+  bool until_revision(uint64_t revision) {
+    return until([&](EtcdStore& store) { return store.intent()->revision >= revision; });
+  }
+  template <typename Fn>
+  void run(Fn fn) {
+    (*loop_)([&] { fn(*store_, *client_); });
+  }
+  // As somebody beside Guideway.
+  void write(const std::string& key, const std::string& value) {
+    std::promise<bool> done;
+    run([&](EtcdStore&, EtcdClient& client) {
+      EtcdTxn txn;
+      txn.ops.push_back(value.empty() ? EtcdOp::remove_prefix(kPrefix + key)
+                                      : EtcdOp::put(kPrefix + key, value));
+      client.txn(std::move(txn), [&done](const EtcdResult<EtcdTxnResult>& result) {
+        done.set_value(result.has_value());
+      });
+    });
+    EXPECT_TRUE(done.get_future().get());
+  }
+  const std::string& directory() const { return state_; }
+
+  // Which intents it was told, by their number of services: a half one must not be seen.
+  std::set<size_t> services_seen;
+
+ private:
+  void told(const Intent& intent) { services_seen.insert(intent.services.size()); }
+
+  TemporaryDirectory directory_;
+  const std::string name_;
+  const std::string state_;
+  std::optional<LoopThread> loop_;
+  std::unique_ptr<EtcdClient> client_;
+  std::unique_ptr<EtcdStore> store_;
+};
+
+class EtcdStoreTest : public testing::Test {
+ protected:
+  EtcdCluster etcd_{1};
+};
+
+TEST_F(EtcdStoreTest, TheFirstFoundsAndTheOthersFollow) {
+  TestNode one(etcd_, "n1");
+  ASSERT_TRUE(one.until_current()) << one.state().problem << etcd_.log(0);
+  one.must(add_pool("web"));
+  TestNode two(etcd_, "n2");
+  ASSERT_TRUE(two.until_current()) << two.state().problem;
+  EXPECT_EQ(two.intent(), one.intent());
+  two.must(add_backend(1));
+  ASSERT_TRUE(one.until_revision(two.intent().revision));
+  EXPECT_EQ(one.intent(), two.intent());
+  EXPECT_EQ(one.intent().pools.at("web").backends.size(), 1u);
+  EXPECT_EQ(one.state().cluster, two.state().cluster);
+  // The same again changes nothing.
+  const auto again = one.change(add_backend(1));
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->before, again->after);
+  EXPECT_EQ(one.intent(), two.intent());
+  const auto refused = two.change(add_pool("not a name"));
+  EXPECT_FALSE(refused);
+}
+
+TEST_F(EtcdStoreTest, ManyChangesFromAllNodesAtOnce) {
+  constexpr int kEach = 100;
+  TestNode one(etcd_, "n1"), two(etcd_, "n2"), three(etcd_, "n3");
+  ASSERT_TRUE(one.until_current());
+  one.must(add_pool("web"));
+  std::atomic<int> done{0}, failed{0};
+  int number = 0;
+  for (TestNode* node : {&one, &two, &three}) {
+    ASSERT_TRUE(node->until_current());
+    ASSERT_TRUE(node->until_revision(one.intent().revision));
+    for (int i = 0; i < kEach; ++i)
+      node->order(add_backend(number++),
+                  [&](const Store::ChangeOutcome& outcome) { ++(outcome ? done : failed); });
+  }
+  ASSERT_TRUE(one.until([&](EtcdStore&) { return done + failed == 3 * kEach; }));
+  EXPECT_EQ(failed, 0);
+  uint64_t newest = 0;
+  for (TestNode* node : {&one, &two, &three}) newest = std::max(newest, node->intent().revision);
+  for (TestNode* node : {&one, &two, &three}) ASSERT_TRUE(node->until_revision(newest));
+  EXPECT_EQ(one.intent().pools.at("web").backends.size(), size_t{3 * kEach});
+  EXPECT_EQ(one.intent(), two.intent());
+  EXPECT_EQ(one.intent(), three.intent());
+}
+
+TEST_F(EtcdStoreTest, GarbageIsNamedAndTheRestGoesThrough) {
+  TestNode one(etcd_, "n1"), two(etcd_, "n2");
+  ASSERT_TRUE(one.until_current());
+  one.must(add_pool("web"));
+  one.must([](const Intent& before) { return put_service(before, service(80), {"web"}); });
+  ASSERT_TRUE(two.until_revision(one.intent().revision));
+  two.write("intent/services/203.0.113.10:80/tcp", "garbage");
+  const std::string key = "/guideway/intent/services/203.0.113.10:80/tcp";
+  ASSERT_TRUE(one.until([&](EtcdStore& store) { return store.state().refused.count(key) == 1; }));
+  EXPECT_EQ(one.intent().services.size(), 1u) << "the last good one stays";
+  // The next change goes through, and mends it.
+  two.must(add_backend(5));
+  ASSERT_TRUE(one.until_revision(two.intent().revision));
+  EXPECT_EQ(one.intent(), two.intent());
+  EXPECT_TRUE(one.state().refused.empty());
+
+  two.write("intent/backends/web", "{\"format\":2,\"checksum\":\"\"}\n{}\n");
+  ASSERT_TRUE(one.until([&](EtcdStore& store) { return !store.state().refused.empty(); }));
+  const auto refused = one.change(add_backend(6));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().refusal, Refusal::conflict);
+  EXPECT_EQ(refused.error().error.text(),
+            "/guideway/intent/backends/web: was written by a newer version and is not overwritten "
+            "(make this change on a node of that version, or upgrade this one)");
+  one.must(add_pool("other"));
+  ASSERT_TRUE(two.until_revision(one.intent().revision));
+  EXPECT_EQ(two.intent().pools.count("other"), 1u);
+
+  two.write("intent/head", "garbage");
+  ASSERT_TRUE(one.until([](EtcdStore& store) { return !store.state().current; }));
+  EXPECT_NE(one.state().problem.find("/guideway/intent/head"), std::string::npos);
+  EXPECT_EQ(one.intent().pools.size(), 2u);
+}
+
+TEST_F(EtcdStoreTest, WithoutEtcdChangesAreRefusedAndTheIntentStays) {
+  TestNode one(etcd_, "n1");
+  ASSERT_TRUE(one.until_current());
+  one.must(add_pool("web"));
+  etcd_.end(0);
+  ASSERT_TRUE(one.until([](EtcdStore& store) { return !store.state().current; }));
+  const auto refused = one.change(add_backend(1));
+  ASSERT_FALSE(refused);
+  EXPECT_TRUE(refused.error().refusal == Refusal::unavailable ||
+              refused.error().refusal == Refusal::unsure);
+  EXPECT_EQ(one.intent().pools.size(), 1u);
+  etcd_.start(0);
+  ASSERT_TRUE(one.until_current());
+  one.must(add_backend(2));
+  EXPECT_EQ(one.intent().pools.at("web").backends.count(address(2)), 1u);
+}
+
+TEST_F(EtcdStoreTest, AStartWithoutEtcdGoesOnByTheCopy) {
+  TemporaryDirectory state;
+  Intent last;
+  {
+    TestNode one(etcd_, "n1", state.path + "/n1");
+    ASSERT_TRUE(one.until_current());
+    one.must(add_pool("web"));
+    last = one.intent();
+  }
+  etcd_.end(0);
+  {
+    TestNode one(etcd_, "n1", state.path + "/n1");
+    EXPECT_EQ(one.intent(), last);
+    EXPECT_FALSE(one.state().current);
+    EXPECT_NE(one.state().last_contact, 0);
+    EXPECT_EQ(one.state().membership, Membership::undecided);
+  }
+  etcd_.start(0);
+  TestNode two(etcd_, "n2");
+  ASSERT_TRUE(two.until_current());
+  two.must(add_backend(1));
+  TestNode one(etcd_, "n1", state.path + "/n1");
+  ASSERT_TRUE(one.until_revision(two.intent().revision));
+  EXPECT_EQ(one.intent(), two.intent()) << "it catches up";
+}
+
+TEST_F(EtcdStoreTest, AnIntentOfItsOwnIsNotGivenUpUnasked) {
+  TestNode one(etcd_, "n1");
+  ASSERT_TRUE(one.until_current());
+  one.must(add_pool("web"));
+  TemporaryDirectory state;
+  {
+    auto file = FileStore::open(state.path + "/n2");
+    Intent own = (*file)->load().value();
+    own.revision = 40;
+    own.pools["mine"];
+    ASSERT_TRUE((*file)->save(own));
+  }
+  TestNode two(etcd_, "n2", state.path + "/n2");
+  ASSERT_TRUE(
+      two.until([](EtcdStore& store) { return store.state().membership == Membership::alone; }));
+  EXPECT_EQ(two.intent().pools.count("mine"), 1u);
+  two.must(add_pool("more"));  // its own affair
+  EXPECT_EQ(one.intent().pools.count("more"), 0u);
+  const uint64_t own_revision = two.intent().revision;
+
+  std::promise<Result<void>> joined;
+  two.run([&](EtcdStore& store, EtcdClient&) {
+    store.join([&](Result<void> done) { joined.set_value(std::move(done)); });
+  });
+  auto done = joined.get_future().get();
+  ASSERT_TRUE(done) << done.error().text();
+  EXPECT_EQ(two.intent().pools.count("mine"), 0u);
+  EXPECT_EQ(two.intent().pools.count("web"), 1u);
+  EXPECT_GT(two.intent().revision, own_revision) << "revisions only grow on a node";
+  ASSERT_TRUE(one.until_revision(two.intent().revision));
+  EXPECT_EQ(one.intent(), two.intent());
+
+  two.run([&](EtcdStore& store, EtcdClient&) { ASSERT_TRUE(store.leave()); });
+  two.must(add_pool("own"));
+  one.must(add_pool("theirs"));
+  EXPECT_EQ(one.intent().pools.count("own"), 0u);
+  two.end();
+  TestNode again(etcd_, "n2", state.path + "/n2");
+  EXPECT_TRUE(again.state().left);
+  EXPECT_EQ(again.intent().pools.count("own"), 1u);
+  EXPECT_EQ(again.intent().pools.count("theirs"), 0u);
+}
+
+TEST_F(EtcdStoreTest, ABigChangeIsSeenWholeOrNotAtAll) {
+  constexpr int kServices = 450;
+  TestNode one(etcd_, "n1"), two(etcd_, "n2");
+  ASSERT_TRUE(one.until_current());
+  ASSERT_TRUE(two.until_current());
+  one.must(add_pool("web"));
+  one.must([](const Intent& before) -> ChangeResult {
+    Intent next = before;
+    for (int i = 0; i < kServices; ++i) next.services[service(1000 + i)] = {"web"};
+    return next;
+  });
+  ASSERT_TRUE(two.until_revision(one.intent().revision));
+  EXPECT_EQ(one.intent(), two.intent());
+  two.end();
+  EXPECT_EQ(two.services_seen, (std::set<size_t>{0, kServices}));
+}
+
+TEST_F(EtcdStoreTest, AnEmptiedStoreIsNoOrderToDropEverything) {
+  TestNode one(etcd_, "n1");
+  ASSERT_TRUE(one.until_current());
+  one.must(add_pool("web"));
+  one.write("intent/", "");
+  ASSERT_TRUE(one.until([](EtcdStore& store) { return !store.state().current; }));
+  EXPECT_EQ(one.intent().pools.size(), 1u);
+  EXPECT_FALSE(one.state().problem.empty());
+}
+
+TEST_F(EtcdStoreTest, TheRevisionStaysWhenNothingChanged) {
+  TestNode one(etcd_, "n1");
+  ASSERT_TRUE(one.until_current());
+  one.must(add_pool("web"));
+  one.must(add_backend(1));
+  const uint64_t revision = one.intent().revision;
+  etcd_.end(0);
+  ASSERT_TRUE(one.until([](EtcdStore& store) { return !store.state().current; }));
+  etcd_.start(0);
+  ASSERT_TRUE(one.until_current());
+  EXPECT_EQ(one.intent().revision, revision);
+}
+
+}  // namespace
+}  // namespace guideway
