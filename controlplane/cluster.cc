@@ -86,7 +86,7 @@ void Cluster::report(const NodeReport& report) {
 }
 
 bool Cluster::has_lease() const {
-  return lease_ != 0 && Clock::now() < kept_ + config_.lease * 2 / 3;
+  return lease_ != 0 && Clock::now() < kept_ + config_.lease * 4 / 5;
 }
 
 bool Cluster::is_elected() const {
@@ -119,7 +119,7 @@ void Cluster::look() {
   if (lease_ != 0 && now >= kept_ + config_.lease) lost_lease();
   if (lease_ == 0) {
     if (!leasing_ && now >= asked_ + config_.lease / 5) take_lease();
-  } else if (!keeping_ && now >= asked_ + config_.lease / 3) {
+  } else if (!keeping_ && now >= ask_at_) {
     keep_lease();
   }
   if (std::erase_if(gone_, [now](const auto& entry) { return now >= entry.second.until; }) != 0)
@@ -151,6 +151,7 @@ void Cluster::take_lease() {
 void Cluster::keep_lease() {
   keeping_ = true;
   asked_ = Clock::now();
+  ask_at_ = asked_ + config_.lease / 5;
   client_.keep_alive(lease_, [this, alive = alive_, run = run_, asked = asked_,
                               lease = lease_](const EtcdResult<int64_t>& left) {
     if (!*alive || run != run_) return;
@@ -158,6 +159,7 @@ void Cluster::keep_lease() {
     if (lease != lease_) return;
     if (!left) {
       problem_ = "the lease is not renewed: " + left.error().text;
+      ask_at_ = Clock::now() + config_.lease / 20;
       return;
     }
     if (*left == 0) return lost_lease();

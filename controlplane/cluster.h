@@ -6,8 +6,9 @@
 //   elected        the name of the elected node; with its lease
 //
 // A node lives as long as its lease. One that cannot renew it knows so before the others do: it is
-// lapsing() from two thirds of the lease on, and the others count with it for a margin of one more
-// lease after the end. So does an elected node with those that it may not have seen end.
+// lapsing (no has_lease()) from four fifths of the lease on, and the others count with it for a
+// margin of one more lease after the end. So does an elected node with those that it may not have
+// seen end.
 //
 // Lives in the loop's thread.
 #pragma once
@@ -67,7 +68,7 @@ class Cluster {
   // What this node says of itself; it lives from the first call on.
   void report(const NodeReport& report);
 
-  // The lease is kept, or was until two thirds of it. False before the first.
+  // The lease is kept, or was less than four fifths of it ago. False before the first.
   bool has_lease() const;
   bool is_elected() const;  // and may act
   const std::string& elected() const { return elected_; }
@@ -112,6 +113,7 @@ class Cluster {
   bool leasing_ = false;
   Clock::time_point kept_{};  // when the last renewal that worked was asked for
   Clock::time_point asked_{};
+  Clock::time_point ask_at_{};  // for the next renewal
   bool keeping_ = false;
 
   std::optional<NodeReport> report_;

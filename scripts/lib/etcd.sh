@@ -112,6 +112,5 @@ cert_file = "$state/tls/node.pem"
 key_file = "$state/tls/node.key"
 user = "guideway"
 password_file = "$state/tls/password"
-lease_s = 3
 TOML
 }

@@ -114,7 +114,7 @@ def service_path(name):
 
 class Lab:
     def __init__(self, name, port="interface", nodes=1, backends=3, start=True, router="static",
-                 node_bgp=None, bfd_ms=100):
+                 node_bgp=None, bfd_ms=100, etcd=0):
         self.name = name
         self.port = port
         self.node_count = nodes
@@ -123,6 +123,7 @@ class Lab:
         self.router = router
         self.node_bgp = node_bgp or router
         self.bfd_ms = bfd_ms
+        self.etcd_count = etcd
         self.state = pathlib.Path("/run/guideway-lab") / name
 
     # ------------------------------------------------------------ life
@@ -138,6 +139,8 @@ class Lab:
                    "--backends", str(self.backend_count), "--router", self.router]
         if self.router != "static":
             options += ["--node-bgp", self.node_bgp, "--bfd", str(self.bfd_ms)]
+        if self.etcd_count:
+            options += ["--etcd", str(self.etcd_count)]
         self.script("up", *options, *([] if self.start_nodes else ["--no-start"]))
         return self
 
