@@ -34,17 +34,17 @@ _guideway_options() {
   local options="--help --socket --json"
   case $command in
     "") options+=" --version" ;;
-    "service add") options+=" --pool --no-wait" ;;
+    "service add") options+=" --pool --no-wait --force" ;;
     "pool add" | "pool set")
       options+=" --forwarding --table-slots --probe --probe-interval --probe-timeout --fall --rise"
-      options+=" --probe-query --probe-host --slow-start --hold --no-wait"
+      options+=" --probe-query --probe-host --slow-start --hold --no-wait --force"
       ;;
-    "backend add") options+=" --weight --no-wait" ;;
-    "backend drain") options+=" --deadline --wait --no-wait" ;;
+    "backend add") options+=" --weight --no-wait --force" ;;
+    "backend drain") options+=" --deadline --wait --no-wait --force" ;;
     "service remove" | "pool remove" | "backend remove" | "backend weight" | "backend enable" | \
-      "backend disable") options+=" --no-wait" ;;
+      "backend disable") options+=" --no-wait --force" ;;
     events) options+=" --since --limit --follow" ;;
-    apply) options+=" --dry-run --no-wait" ;;
+    apply) options+=" --dry-run --no-wait --force" ;;
     "node drain" | "node enable") options+=" --wait --timeout" ;;
     doctor) options+=" --config" ;;
     "agent run") options+=" --interface --allow --once --bpf-dir --key --listen" ;;
@@ -56,11 +56,12 @@ _guideway_options() {
 # The word after ${#arguments[@]} positional ones.
 _guideway_argument() {
   case "$command:${#arguments[@]}" in
-    :0) _guideway_offer "status apply explain events doctor service pool backend node agent" ;;
+    :0) _guideway_offer "status apply explain events doctor service pool backend node cluster agent" ;;
     service:0) _guideway_offer "add remove list" ;;
     pool:0) _guideway_offer "add set remove list show" ;;
     backend:0) _guideway_offer "add remove drain enable disable weight list" ;;
     node:0) _guideway_offer "drain enable" ;;
+    cluster:0) _guideway_offer "status join leave" ;;
     agent:0) _guideway_offer "run status detach key" ;;
     apply:0) _guideway_files ;;
     "service remove:0" | "service add:0" | explain:1)
@@ -99,7 +100,7 @@ _guideway() {
       *)
         case $command in
           "") command=$word ;;
-          service | pool | backend | node | agent) command+=" $word" ;;
+          service | pool | backend | node | cluster | agent) command+=" $word" ;;
           *) arguments+=("$word") ;;
         esac
         ;;
