@@ -497,6 +497,13 @@ void Delivery::describe(Status& status) const {
         return book_.backend(pool, address, *counters_).value_or(Traffic{});
       }};
   make_pools_and_services(source, status);
+  // Whatever the backends are: nobody sends them anything.
+  if (!alive_ && EventLoop::Clock::now() - began_ > kConnects) {
+    for (ServiceStatus& service : status.services) {
+      service.state = ServiceState::down;
+      service.reason = "no dataplane forwards";
+    }
+  }
   status.vips = announcer_->vips();
   status.node.mode = announcer_->mode();
 }

@@ -96,3 +96,11 @@ def test_no_2xx_is_forgotten(lab, quick):
         assert status["revision"] >= answer["revision"]
         assert lab.api().get(service_path(name)).ok, f"round {i}: {name} is gone"
     lab.apply(base_intent())
+
+
+def test_without_a_dataplane_no_service_is_ready(lab):
+    lab.kill("dataplane")
+    eventually(lambda: {(s["state"], s["reason"]) for s in lab.status()["services"]} ==
+               {("down", "no dataplane forwards")}, 5, what=lambda: lab.status()["services"])
+    lab.start("dataplane")
+    lab.ready()
