@@ -128,11 +128,11 @@ class FailureLab:
 
 
 class Client:
-    """A process of failure_clients.py in the client's namespace."""
+    """A process of failure_clients.py, or of another such program, in the client's namespace."""
 
-    def __init__(self, lab, *arguments):
+    def __init__(self, lab, *arguments, program=CLIENTS):
         self.process = subprocess.Popen(
-            lab.command("client", "/usr/bin/python3", "-B", CLIENTS, *arguments), text=True,
+            lab.command("client", "/usr/bin/python3", "-B", program, *arguments), text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         line = self.process.stdout.readline()
         assert line == "ready\n", f"{arguments}: {line!r}"

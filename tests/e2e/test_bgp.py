@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """VIPs announced by BGP: three nodes, with BIRD and with FRR on them, and each as the router."""
 import collections
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,11 +11,13 @@ import pytest
 
 from bgp import (ALL, NODES, announcements, bfd_sessions, cli, hops, kill, learned, nothing_changes,
                  signals)
+from health import probe
 from lab import SCRIPT, eventually
-from traffic import TUNNEL_VIP, VIP, Wrk, ask_dns, base_intent, service
+from traffic import TUNNEL_VIP, VIP, Wrk, ask_dns, base_intent, pool, service
 
 both_families = pytest.mark.parametrize("family", [4, 6])
 
+BACKENDS = ("b1", "b2", "b3")
 FLOW_SEED = "0123456789abcdef"  # the same everywhere, so that all nodes know a flow's backend
 
 DEAD_WITHIN_S = 1.0
@@ -277,6 +280,84 @@ def test_some_services_down_reduces(lab, family):
     for role in NODES:
         lab.apply(base_intent(), role)
     learned(lab, VIP[family], ALL)
+
+
+PANIC_VIP = {4: "203.0.113.70", 6: "2001:db8:203::70"}
+SOUND_VIP = "203.0.113.71"
+
+
+def panic_intent(probed=True):
+    """Beside the others: a pool that lives on nginx, and one of the same backends that does not."""
+    intent = {**base_intent(), "flow_seed": FLOW_SEED}
+    for family, vip in PANIC_VIP.items():
+        intent["pools"][f"web{family}"] = {**pool("l2", family),
+                                           "probe": probe("tcp" if probed else "none", 50, 50)}
+        intent["services"][service(vip, 80)] = {"pool": f"web{family}"}
+    intent["pools"]["sound"] = {**pool("l2", 4), "probe": probe("tcp", 50, 50, port=8080)}
+    intent["services"][service(SOUND_VIP, 8080)] = {"pool": "sound"}
+    return intent
+
+
+@contextlib.contextmanager
+def on_panic(lab, what):
+    """The nodes' control planes run by this rule meanwhile."""
+    def restart(role, text):
+        (lab.state / role / "node.toml").write_text(text)
+        lab.stop("controlplane", role)
+        lab.start("controlplane", role)
+        lab.ready(role)
+    before = {role: (lab.state / role / "node.toml").read_text() for role in NODES}
+    try:
+        for role, text in before.items():
+            restart(role, f'{text}[announce]\non_panic = "{what}"\n')
+        yield
+    finally:
+        for role, text in before.items():
+            restart(role, text)
+
+
+@pytest.mark.parametrize("what", ["reduce", "withdraw"])
+def test_a_pool_in_panic_takes_its_vip_along_and_no_other(lab, what):
+    """All its backends' processes end, as seen by the probes of one node, and then of all."""
+    metric = {"reduce": 200, "withdraw": None}[what]
+
+    def announced(role, wanted):
+        eventually(lambda: all(signals(lab, role).get(vip) == wanted for vip in PANIC_VIP.values()),
+                   10, what=lambda: f"{role} {wanted}: {signals(lab, role)}")
+        others = set(signals(lab, role).items()) - {(vip, wanted) for vip in PANIC_VIP.values()}
+        assert {m for _, m in others} == {100} and SOUND_VIP in dict(others), others
+
+    def learned_both(nodes):
+        for vip in PANIC_VIP.values():
+            learned(lab, vip, nodes, 10)
+
+    with on_panic(lab, what):
+        for role in NODES:
+            lab.apply(panic_intent(probed=role == "n2"), role)
+            announced(role, 100)
+        learned_both(ALL)
+        learned(lab, SOUND_VIP, ALL)
+        with nothing_changes(lab, but=PANIC_VIP.values()):
+            for backend in BACKENDS:
+                lab.stop("nginx", backend)
+            try:
+                announced("n2", metric)
+                learned_both(ALL - {"n2"})
+                assert {v["vip"]: (v["announce"], v["reason"]) for v in lab.status("n2")["vips"]
+                        if v["reason"]} == {
+                    vip: ({"reduce": "reduced", "withdraw": "withdrawn"}[what],
+                          f"pool web{family} is in panic") for family, vip in PANIC_VIP.items()}
+                for role in ("n1", "n3"):
+                    lab.api(role).must("PUT", "/v1/intent?wait=adopted", panic_intent())
+                    announced(role, metric)
+                learned_both({"reduce": ALL, "withdraw": set()}[what])
+            finally:
+                for backend in BACKENDS:
+                    lab.start("nginx", backend)
+            for role in NODES:
+                announced(role, 100)
+            learned_both(ALL)
+            assert hops(lab, SOUND_VIP) == ALL
 
 
 def test_a_new_and_a_removed_vip(lab):

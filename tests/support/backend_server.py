@@ -5,7 +5,7 @@
 UDP port 53: a DNS-like echo. A query is answered with its own id and question and one TXT record
 that names this backend; anything that is no DNS query comes back as it is.
 TCP port 8080: HTTP. The answer to a POST is the SHA-256 of its body, in hex.
-TCP port 7: this backend's name in a line, then whatever comes, back.
+TCP port 7: this backend's name in a line of 9 bytes, then whatever comes, back.
 
 usage: backend_server.py NAME [UDP_PORT [TCP_PORT [ECHO_PORT]]]
 """
@@ -117,14 +117,19 @@ class Echo(asyncio.Protocol):
 
     def connection_made(self, transport):
         self.transport = transport
-        transport.write(self.name.encode() + b"\n")
+        # Longer than 4 bytes: the lab's backends share a kernel, and so its secret for SYN cookies. In
+        # a dialogue of which both sides have sent as much (to 4 bytes) each packet looks like an ACK
+        # to a cookie: in a flood another backend would take the connection over.
+        transport.write(self.name.encode().ljust(8) + b"\n")
 
     def data_received(self, data):
         self.transport.write(data)
 
 
 def echo_socket(port):
-    sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    # asyncio turns Nagle's algorithm off only where the protocol is named: with it, what comes back
+    # would wait for the client's delayed acknowledgement, 40 ms.
+    sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(("::", port))
