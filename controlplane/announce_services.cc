@@ -16,7 +16,7 @@ PoolFacts facts_of(const Pool& pool, const PoolState& state) {
     if (backend.weight == 0 || backend.mode != BackendMode::enabled) continue;
     ++wanted;
     const auto view = state.view(address);
-    if (view && view->state == BackendState::up) ++out.healthy;
+    if (view && (view->state == BackendState::up || state.is_presumed(address))) ++out.healthy;
   }
   if (state.condition() == PoolCondition::panic) {
     out.health = ServiceHealth::panic;

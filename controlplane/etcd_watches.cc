@@ -257,10 +257,7 @@ void EtcdWatches::settle(uint64_t id) {
 void EtcdWatches::stream_ended(uint64_t id, const std::string& why) {
   Watch& watch = watches_.at(id);
   close(watch);
-  if (++watch.failures >= kFailuresTold) {
-    calls_.set_problem(why);
-    tell(id, false, why);
-  }
+  if (++watch.failures >= kFailuresTold) tell(id, false, why);
   const auto pause = std::min(kReopenLeast * (1 << std::min(watch.failures - 1, 8)), kReopenMost);
   watch.timer = thread_.after(pause, [this, id] {
     watches_.at(id).timer = 0;

@@ -159,6 +159,7 @@ void Health::on_changes(const std::vector<ProbeChange>& changes) {
   std::map<std::string, std::map<Address, uint64_t>> touched;
   std::map<Name, uint64_t> decided_ns;
   std::set<std::string> pools;
+  const bool was_settled = settled();
   for (const ProbeChange& change : changes) {
     const auto name = names_.find(change.id);
     if (name == names_.end()) continue;
@@ -169,9 +170,8 @@ void Health::on_changes(const std::vector<ProbeChange>& changes) {
     decided_ns[name->second] = change.change.at_ns;
     pools.insert(name->second.first);
   }
-  const bool was_settled = settled();
   settle(pools, decided_ns);
-  if (unjudged_.empty() && !was_settled) on_change_(true);
+  if (settled() && !was_settled) on_change_(true);
 }
 
 void Health::settle(const std::set<std::string>& pools,
@@ -333,11 +333,11 @@ std::optional<uint32_t> Health::id_of(const Name& name) {
   if (known != ids_.end()) return known->second;
   uint32_t id = next_id_;
   const bool rested = !retired_.empty() && (retired_.front().first <= EventLoop::Clock::now() ||
-                                            next_id_ >= GW_PROBE_TARGETS_MAX);
+                                            next_id_ >= kProbeTargetsMax);
   if (rested) {
     id = retired_.front().second;
     retired_.pop_front();
-  } else if (next_id_ >= GW_PROBE_TARGETS_MAX) {
+  } else if (next_id_ >= kProbeTargetsMax) {
     return {};
   } else {
     ++next_id_;
@@ -354,6 +354,7 @@ std::optional<ProbeTarget> Health::target_of(const std::string& name, const Pool
   if (!next_hop_problem(pool.forwarding, backend, way).empty()) return {};
   ProbeTarget target;
   target.probe = pool.probe;
+  target.before.is_down = pools_.at(name).is_down(backend);
   target.interface = way.hop->interface;
   const auto vip = vips_.find(name);
   const bool to_vip = pool.probe.kind != ProbeKind::http && vip != vips_.end();

@@ -38,6 +38,7 @@ void set_mode(Backend& backend, const WantedBackend& wanted) {
   const bool drains = *wanted.mode == BackendMode::draining;
   const bool drained_before = backend.mode == BackendMode::draining;
   if (!drains || !drained_before) backend.drain_until = 0;
+  if (drains && !drained_before) backend.drain_until = wanted.default_drain_until;
   if (drains && wanted.drain_until) backend.drain_until = *wanted.drain_until;
   backend.mode = *wanted.mode;
 }

@@ -37,6 +37,8 @@ struct WantedBackend {
   std::optional<uint32_t> weight;
   std::optional<BackendMode> mode;
   std::optional<int64_t> drain_until;  // as Backend's; only with mode draining
+  // Of a drain that begins, if drain_until is absent; that of one under way stays.
+  int64_t default_drain_until = 0;
 };
 
 // What is said about one pool. A new pool needs `forwarding`.

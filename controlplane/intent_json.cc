@@ -326,15 +326,12 @@ Result<WantedBackend> read_wanted_backend(std::string_view body, const std::stri
   }
   auto out = read_backend_head(*root, path);
   if (!out) return out;
-  uint64_t deadline = kDrainDeadline;
+  out->default_drain_until = now + int64_t{kDrainDeadline};
   if (auto value = root->find("deadline_s"); value != root->end()) {
     if (out->mode != BackendMode::draining) return only_of_draining(path + ".deadline_s");
     auto number = json_number(*value, path + ".deadline_s", 0, kDrainDeadlineMax);
     if (!number) return tl::unexpected(number.error());
-    deadline = *number;
-  }
-  if (out->mode == BackendMode::draining) {
-    out->drain_until = deadline == 0 ? 0 : now + static_cast<int64_t>(deadline);
+    out->drain_until = *number == 0 ? 0 : now + static_cast<int64_t>(*number);
   }
   return out;
 }

@@ -46,7 +46,11 @@ enum class Seen : uint8_t { unknown, up, down };
 
 class Judge {
  public:
-  explicit Judge(const Probe& probe) : probe_(probe) {}
+  // `is_down`: known from before, so that it takes `rise` to come up.
+  explicit Judge(const Probe& probe, bool is_down = false)
+      : probe_(probe),
+        seen_(is_down ? Seen::down : Seen::unknown),
+        needed_(is_down ? probe.rise : 1) {}
 
   struct Change {
     Seen seen = Seen::unknown;
@@ -74,7 +78,7 @@ class Judge {
   std::string fall_reason(const Outcome& outcome) const;
 
   Probe probe_;
-  Seen seen_ = Seen::unknown;
+  Seen seen_;
   bool blind_ = false;
   bool last_was_success_ = false;
   bool fell_silently_ = false;
@@ -82,7 +86,7 @@ class Judge {
   uint32_t late_misses_ = 0;  // of these
   uint32_t bad_misses_ = 0;
   uint32_t successes_ = 0;
-  uint32_t needed_ = 1;
+  uint32_t needed_;
   std::array<uint64_t, kLapsesMax> lapses_{};  // when, a ring; 0: none
   unsigned next_lapse_ = 0;
 };

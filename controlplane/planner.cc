@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/planner.h"
 
+#include <netinet/in.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -12,6 +13,17 @@
 #include "controlplane/priority.h"
 
 namespace guideway {
+namespace {
+
+// Agents count TCP connections: of anything else nobody knows when it has ended, but the deadline.
+bool is_tcp_alone(const Intent& intent, const std::string& pool) {
+  return std::all_of(intent.services.begin(), intent.services.end(), [&](const auto& service) {
+    return service.second.pool != pool || service.first.protocol == IPPROTO_TCP;
+  });
+}
+
+}  // namespace
+
 Planner::Planner(EventLoop& loop, World world, Pace pace)
     : loop_(loop), world_(std::move(world)), pace_(pace) {
   timer_ = loop_.every(pace_.look, [this] { look(); });
@@ -78,7 +90,8 @@ void Planner::disable(IsOver is_over) {
   std::string what;
   for (const auto& [name, pool] : intent->pools)
     for (const auto& [address, backend] : pool.backends)
-      if (backend.mode == BackendMode::draining && is_over(name, pool, address))
+      if (backend.mode == BackendMode::draining && is_tcp_alone(*intent, name) &&
+          is_over(name, pool, address))
         what += (what.empty() ? "drained " : ", ") + name + " " + address.text();
   if (what.empty() || disables_) return;
   disables_ = true;
@@ -86,6 +99,7 @@ void Planner::disable(IsOver is_over) {
     Intent next = before;
     for (auto& [name, pool] : next.pools) {
       const Pool& was = before.pools.at(name);
+      if (!is_tcp_alone(before, name)) continue;
       for (auto& [address, backend] : pool.backends) {
         if (backend.mode != BackendMode::draining || !is_over(name, was, address)) continue;
         backend.mode = BackendMode::disabled;
@@ -115,6 +129,7 @@ void Planner::ask_drains(uint64_t confirmed) {
   const auto now = Clock::now();
   std::map<std::pair<std::string, Address>, Drain> drains;
   for (const auto& [name, pool] : intent->pools) {
+    if (!is_tcp_alone(*intent, name)) continue;
     for (const auto& [address, backend] : pool.backends) {
       if (backend.mode != BackendMode::draining || takes_new(pool, address)) continue;
       if (confirmed < (pool.plan ? pool.plan->revision : intent->revision)) continue;

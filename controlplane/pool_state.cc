@@ -60,6 +60,21 @@ bool PoolState::is_up(const Backend& backend) const {
   return is_candidate(backend) && backend.reachable && backend.seen == Seen::up;
 }
 
+bool PoolState::is_presumed(const Backend& backend) const {
+  return is_candidate(backend) && backend.reachable && backend.trusted &&
+         backend.seen == Seen::unknown;
+}
+
+bool PoolState::is_presumed(const Address& backend) const {
+  const auto entry = backends_.find(backend);
+  return entry != backends_.end() && is_presumed(entry->second);
+}
+
+bool PoolState::is_down(const Address& backend) const {
+  const auto entry = backends_.find(backend);
+  return entry != backends_.end() && entry->second.seen == Seen::down;
+}
+
 BackendState PoolState::state_of(const Backend& backend) const {
   if (backend.mode == BackendMode::disabled) return BackendState::disabled;
   if (backend.weight == 0) return BackendState::no_weight;
@@ -103,14 +118,16 @@ void PoolState::configure(const Pool& pool, bool trusted, uint64_t now_ns) {
   for (const auto& [address, wanted] : pool.backends) {
     auto [entry, is_new] = backends_.try_emplace(address);
     Backend& backend = entry->second;
-    const bool comes =
-        is_new || (backend.mode != BackendMode::enabled && wanted.mode == BackendMode::enabled);
+    const bool comes = is_new || (!is_candidate(backend) && wanted.weight > 0 &&
+                                  wanted.mode == BackendMode::enabled);
     backend.weight = wanted.weight;
     backend.mode = wanted.mode;
     if (is_new) {
       backend.trusted = trusted;
       backend.since_ns = trusted ? 0 : now_ns;
     }
+    // Whoever was out comes back as anybody does.
+    if (!is_candidate(backend)) backend.trusted = false;
     if (!probed_) {
       backend.seen = Seen::up;
       backend.blind = false;
@@ -148,6 +165,8 @@ void PoolState::reachable(const Address& address, bool is, const std::string& re
   const auto entry = backends_.find(address);
   if (entry == backends_.end()) return;
   entry->second.reachable = is;
+  // It is not probed, so that nobody would say that probing works again.
+  if (!is) entry->second.blind = false;
   entry->second.unreachable_reason = is ? "" : reason;
 }
 
@@ -158,8 +177,9 @@ PoolState::Settled PoolState::settle(uint64_t now_ns) {
     if (state == backend.state) continue;
     const bool ordered =
         backend.state == BackendState::draining || backend.state == BackendState::disabled;
-    const std::string reason =
-        ordered && state == BackendState::up ? "by order" : reason_of(backend);
+    std::string reason = ordered && state == BackendState::up ? "by order" : reason_of(backend);
+    if (backend.state == BackendState::draining && state == BackendState::disabled)
+      reason = "its drain has ended";
     out.transitions.push_back(
         {address, state_name(backend.state), state_name(state), reason, now_ns});
     backend.state = state;
@@ -174,6 +194,7 @@ void PoolState::settle_condition(uint64_t now_ns, Transitions& out) {
   size_t candidates = 0;
   size_t up = 0;
   size_t down = 0;
+  bool undecided = false;
   std::string blind;
   for (const auto& [address, backend] : backends_) {
     if (backend.blind && blind.empty()) blind = backend.blind_reason;
@@ -181,10 +202,11 @@ void PoolState::settle_condition(uint64_t now_ns, Transitions& out) {
     ++candidates;
     up += is_up(backend);
     down += backend.seen == Seen::down;
+    undecided |= backend.seen == Seen::unknown && backend.reachable;
   }
   PoolCondition condition = PoolCondition::normal;
   std::string reason;
-  if (up == 0 && down > 0) {
+  if (up == 0 && down > 0 && !undecided) {
     condition = PoolCondition::panic;
     reason = "none of " + std::to_string(candidates) +
              (candidates == 1 ? " backend is" : " backends is") +
@@ -256,7 +278,8 @@ Release PoolState::release_of(const Backend& backend, bool any_up, uint64_t now_
   if (is_candidate(backend)) {
     const bool trial = !any_up && (backend.seen == Seen::unknown ||
                                    (condition_ == PoolCondition::panic && backend.in_panic));
-    if (backend.seen == Seen::up || trial) return {slow_share(backend, now_ns), true};
+    if (backend.seen == Seen::up || is_presumed(backend) || trial)
+      return {slow_share(backend, now_ns), true};
     if (gue_) return {0, backend.seen == Seen::unknown || lingers(backend, now_ns)};
     return {0, false};
   }

@@ -6,10 +6,12 @@
 //
 // - A backend that is new is `unknown`: it takes nothing until its first probe is answered, unless
 //   nobody else is up. One that was here before its pool was probed counts as up until the probes
-//   say otherwise.
+//   say otherwise; so does one that was here before the control plane started, for nobody knows
+//   what connections it has (it is `unknown`, and presumed() up).
 // - Panic: when of the enabled backends with weight none would remain up, those that fell within
-//   `panic_grace` of the last one (and those unknown) keep their slots: it is more likely that
-//   something they have in common is broken than all of them. It ends with the first that is up.
+//   `panic_grace` of the last one keep their slots: it is more likely that something they have in
+//   common is broken than all of them. It ends with the first that is up. As long as one of them is
+//   unknown, and can be reached, it may be the one that is up: no panic.
 // - Slow start: a backend that comes (back) gets its slots share by share (in the order of the
 // slots'
 //   hash), while others are up that can have the rest.
@@ -85,6 +87,11 @@ class PoolState {
   // When a slow start goes on, or a backend that is down is to be left out; 0: nothing is due.
   uint64_t next_settle_ns() const;
 
+  // Its last verdict, if it has one, is that it is down.
+  bool is_down(const Address& backend) const;
+  // Unknown, and counts as up.
+  bool is_presumed(const Address& backend) const;
+
   // ALL and holds for one that is not a member.
   Release release(const Address& backend) const;
 
@@ -122,6 +129,7 @@ class PoolState {
 
   bool is_candidate(const Backend& backend) const;
   bool is_up(const Backend& backend) const;
+  bool is_presumed(const Backend& backend) const;
   BackendState state_of(const Backend& backend) const;
   std::string reason_of(const Backend& backend) const;
   void begin_slow_start(Backend& backend, uint64_t now_ns) const;

@@ -21,7 +21,8 @@ inline constexpr uint64_t kUs = 1'000;
 inline constexpr uint64_t kMs = 1'000'000;
 
 struct Probed {
-  explicit Probed(ProbeTarget t) : target(std::move(t)), judge(target.probe) {}
+  explicit Probed(ProbeTarget t)
+      : target(std::move(t)), judge(target.probe, target.before.is_down) {}
 
   uint64_t interval_ns() const { return target.probe.interval_ms * kMs; }
   uint64_t timeout_ns() const { return target.probe.timeout_ms * kMs; }

@@ -47,6 +47,13 @@ struct ProbeTarget {
       outer;            // tcp, icmp, udp: what gw_backend.outer would be (14, 34 or 54 bytes)
   Address source;       // of the inner packet: this node's, of the destination's family
   Address destination;  // of the inner packet; http: the backend
+  // What was known when it was probed last, for one that was not probed in between. No part of what
+  // the target is.
+  struct Before {
+    bool is_down = false;
+    bool operator==(const Before&) const { return true; }
+  };
+  Before before;
   bool operator==(const ProbeTarget&) const = default;
 };
 

@@ -166,6 +166,7 @@ TEST_F(EtcdAuthTest, CertificatesAreVerifiedOnBothSides) {
   EtcdCluster elsewhere(1, certificates->server("elsewhere"));
   EtcdConfig config = tls();
   config.endpoints = elsewhere.urls();
+  config.connect_timeout = kTestPatience;
   TestClient client(config);
   std::string error = "refused";
   while (error.find("refused") != error.npos) {  // until it listens

@@ -78,7 +78,10 @@ TEST(IntentJson, ADrainHasADeadline) {
     EXPECT_TRUE(backend) << body << backend.error().text();
     return backend->drain_until;
   };
-  EXPECT_EQ(until(R"({"mode":"draining"})"), 1600);
+  EXPECT_EQ(until(R"({"mode":"draining"})"), std::nullopt);
+  EXPECT_EQ(read_wanted_backend(R"({"mode":"draining"})", "web", address("10.0.0.1"), 1000)
+                ->default_drain_until,
+            1600);
   EXPECT_EQ(until(R"({"mode":"draining","deadline_s":1})"), 1001);
   EXPECT_EQ(until(R"({"mode":"draining","deadline_s":604800})"), 605800);
   EXPECT_EQ(until(R"({"mode":"draining","deadline_s":0})"), 0);
@@ -155,7 +158,8 @@ TEST(IntentJson, BadDocuments) {
           {R"({"pools":{},"pools":{}})", "pools: is given twice"},
           {R"({"pools":[]})", "pools: must be an object, got an array"},
           {R"({"pools":{"web":null}})", "pools.web: must be an object, got null"},
-          {R"({"pools":{"web":{}}})", "pools.web.forwarding: is missing (\"l2\", \"ipip\" or \"gue\")"},
+          {R"({"pools":{"web":{}}})",
+           "pools.web.forwarding: is missing (\"l2\", \"ipip\" or \"gue\")"},
           {R"({"pools":{"web":{"forwarding":"gre"}}})",
            "pools.web.forwarding: must be \"l2\", \"ipip\" or \"gue\", got \"gre\""},
           {R"({"pools":{"web":{"forwarding":1}}})",

@@ -481,5 +481,21 @@ TEST(IntentChange, DifferencesOfHealthAndModes) {
   EXPECT_EQ(differences(before, after), expected);
 }
 
+TEST(IntentChange, TheSameDrainTwiceIsOne) {
+  Intent before;
+  before.pools["web"].backends[address("10.0.0.21")] = {};
+  WantedBackend drain;
+  drain.mode = BackendMode::draining;
+  drain.default_drain_until = 1600;
+  auto once = put_backend(before, "web", address("10.0.0.21"), drain);
+  ASSERT_TRUE(once);
+  EXPECT_EQ(once->pools["web"].backends[address("10.0.0.21")].drain_until, 1600);
+  drain.default_drain_until = 1700;
+  EXPECT_EQ(put_backend(*once, "web", address("10.0.0.21"), drain).value(), *once);
+  drain.drain_until = 1800;  // said: it begins anew
+  auto anew = put_backend(*once, "web", address("10.0.0.21"), drain);
+  EXPECT_EQ(anew->pools["web"].backends[address("10.0.0.21")].drain_until, 1800);
+}
+
 }  // namespace
 }  // namespace guideway

@@ -67,6 +67,16 @@ TEST(Judge, TheFirstSuccessIsEnough) {
   EXPECT_FALSE(bench.take(Kind::alive));
 }
 
+TEST(Judge, OneThatWasDownTakesItsRise) {
+  Judge judge(every(10, 3, 4), true);
+  EXPECT_EQ(judge.seen(), Seen::down);
+  for (int i = 1; i <= 4; ++i) {
+    const auto change = judge.take({Kind::alive, 10u * i - 1, 10u * i, 0, {}});
+    EXPECT_EQ(change.has_value(), i == 4);
+  }
+  EXPECT_EQ(judge.seen(), Seen::up);
+}
+
 TEST(Judge, FallsAfterSoManyInARow) {
   Bench bench(every(10));
   bench.take(Kind::alive, 5);

@@ -199,6 +199,27 @@ TEST_F(PlannerTest, ADrainEndsWhenItsAgentSaysSo) {
   until([&] { return at_rest(plan()); });
 }
 
+// Agents know nothing of datagrams.
+TEST_F(PlannerTest, ADrainOfOtherThanTcpEndsByItsDeadlineAlone) {
+  thread_([&] {
+    const auto udp = [](const Intent& before) {
+      return put_service(before, ServiceKey::parse("203.0.113.10:53/udp").value(), {"web"});
+    };
+    ASSERT_TRUE(store(udp, "wanted"));
+  });
+  want([](Pool& pool) { pool.backends.at(address(3)).mode = BackendMode::draining; });
+  until([&] { return at_rest(plan()); });
+  thread_([&] {
+    EXPECT_EQ(pool().backends.at(address(3)).mode, BackendMode::draining);
+    ASSERT_TRUE(store(
+        [](const Intent& before) {
+          return remove_service(before, ServiceKey::parse("203.0.113.10:53/udp").value());
+        },
+        "wanted"));
+  });
+  until([&] { return pool().backends.at(address(3)).mode == BackendMode::disabled; });
+}
+
 TEST_F(PlannerTest, ADrainEndsWhenNoListNamesTheBackend) {
   has_agents_ = false;
   start();

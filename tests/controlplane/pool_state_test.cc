@@ -69,8 +69,68 @@ TEST_F(PoolStateTest, UnprobedBackendsAreUp) {
   EXPECT_TRUE(last_.transitions.empty());
 }
 
+// The control plane has started anew: nobody is cut off before it is judged, however long that
+// takes.
+TEST_F(PoolStateTest, ThoseFromBeforeCountAsUpUntilJudged) {
+  pool_ = pool_of(4);
+  state_.configure(pool_, true, now_);
+  settle();
+  judge(2, Seen::up);
+  EXPECT_EQ(state(1), BackendState::unknown);
+  EXPECT_TRUE(state_.is_presumed(at(1)));
+  EXPECT_FALSE(state_.is_presumed(at(2)));
+  EXPECT_EQ(state_.release(at(1)), (Release{GW_SHARE_ALL, true}));
+  judge(1, Seen::down);
+  EXPECT_EQ(state_.release(at(1)), (Release{0, false}));
+  state_.reachable(at(3), false, "no neighbour");
+  settle();
+  EXPECT_FALSE(state_.is_presumed(at(3)));
+  // One that is taken out by order has no such favour afterwards.
+  change([](Pool& pool) { pool.backends[at(4)].mode = BackendMode::disabled; });
+  change([](Pool& pool) { pool.backends[at(4)].mode = BackendMode::enabled; });
+  EXPECT_FALSE(state_.is_presumed(at(4)));
+  EXPECT_EQ(share(4), 0u);
+}
+
+TEST_F(PoolStateTest, NoPanicWhileSomebodyIsNotJudged) {
+  for (const bool trusted : {true, false}) {
+    state_ = {};
+    state_.configure(pool_of(3), trusted, now_);
+    settle();
+    judge(1, Seen::down);
+    EXPECT_EQ(state_.condition(), PoolCondition::normal);
+    EXPECT_EQ(share(1), 0u);
+    EXPECT_EQ(state_.release(at(2)), (Release{GW_SHARE_ALL, true}));
+    now_ += 20 * kMs;
+    judge(2, Seen::down);
+    EXPECT_EQ(state_.condition(), PoolCondition::normal);
+    now_ += 20 * kMs;
+    judge(3, Seen::down);
+    EXPECT_EQ(state_.condition(), PoolCondition::panic);
+    for (int i : {1, 2, 3}) EXPECT_EQ(state_.release(at(i)), (Release{GW_SHARE_ALL, true})) << i;
+  }
+}
+
+TEST_F(PoolStateTest, OneWithoutAWayBlindsNobody) {
+  begin(pool_of(3));
+  state_.judged(at(1), {Seen::up, true, "eth1: the edge program is not attached", 0}, now_);
+  settle();
+  EXPECT_EQ(state_.condition(), PoolCondition::blind);
+  state_.reachable(at(1), false, "no neighbour");
+  settle();
+  EXPECT_EQ(state_.condition(), PoolCondition::normal);
+}
+
+TEST_F(PoolStateTest, ADrainThatEndsSaysSo) {
+  begin(pool_of(2));
+  change([](Pool& pool) { pool.backends[at(1)].mode = BackendMode::draining; });
+  EXPECT_EQ(last_.transitions[0].reason, "by order");
+  change([](Pool& pool) { pool.backends[at(1)].mode = BackendMode::disabled; });
+  EXPECT_EQ(last_.transitions[0].reason, "its drain has ended");
+}
+
 TEST_F(PoolStateTest, UnknownOnesServeOnlyWhileNobodyIsUp) {
-  state_.configure(pool_of(3), true, now_);
+  state_.configure(pool_of(3), false, now_);
   settle();
   EXPECT_EQ(state(1), BackendState::unknown);
   EXPECT_EQ(share(1), GW_SHARE_ALL);
