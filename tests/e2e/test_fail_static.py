@@ -4,6 +4,8 @@ import time
 
 import pytest
 
+from health import probe
+from held import HeldConnections
 from lab import eventually, service_path
 from traffic import VIP, Wrk, base_intent, get, host, service
 
@@ -43,6 +45,26 @@ def test_control_plane_restart_changes_nothing(lab):
     totals = {s["service"]: s["packets"] for s in before["services"]}
     for entry in after["services"]:
         assert entry["packets"] >= totals[entry["service"]], "totals never run backwards"
+
+
+def test_control_plane_restart_with_slow_probes_breaks_nothing(lab):
+    """The first image goes out long before everybody has been probed again."""
+    name = service("203.0.113.61", 7)
+    intent = base_intent()
+    intent["pools"]["slow"] = {**intent["pools"]["l24"], "probe": probe("tcp", 20_000, 1_000)}
+    intent["services"][name] = {"pool": "slow"}
+    lab.api().must("PUT", "/v1/intent?wait=adopted", intent)
+    eventually(lambda: all(b["state"] == "up" for p in lab.status()["pools"] if p["name"] == "slow"
+                           for b in p["backends"]), 40, what="all were probed")
+    with HeldConnections(lab, "203.0.113.61") as held:
+        held.open(30)
+        lab.kill("controlplane")
+        lab.start("controlplane")
+        before = eventually(lab.try_status, 10)["dataplane"]["generation"]
+        # After its patience it goes by what it knows.
+        eventually(lambda: lab.status()["dataplane"]["generation"] > before, 10)
+        held.flow()
+    lab.apply(base_intent())
 
 
 @pytest.mark.parametrize("lab", ["interface", "vdev"], indirect=True)
