@@ -144,9 +144,10 @@ make_backend() { # INDEX
   local at=$((20 + $1)) role=b$1 mac
   mac=$(printf '%02x' "$1")
   make_namespace "$role"
-  # The VIPs are this host's, but it must not tell the neighbours.
+  # The VIPs are this host's, but it must not tell the neighbours. Every refusal is told: a host
+  # that holds most of them back looks silent to a UDP probe.
   in_ns "$role" sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2 \
-    net.core.somaxconn=4096 net.ipv4.tcp_max_syn_backlog=4096
+    net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0 net.core.somaxconn=4096 net.ipv4.tcp_max_syn_backlog=4096
   make_link "$role" eth0 "02:00:00:00:02:$mac" router "b$1"
   ip -n "$(ns router)" link set "b$1" master br0 up
   ip -n "$(ns "$role")" -batch - <<IP
