@@ -137,9 +137,9 @@ ApiCall::Outcome ApiCall::try_change(const Store::Change& apply) {
 ChangeResult ApiCall::forced(const Intent& before, const Store::Change& apply) {
   ChangeResult after = apply(before);
   if (!after) return after;
-  follow_plans(*after);
+  follow_plans(*after, before);
   for (auto& [name, pool] : after->pools) {
-    if (!pool.plan) continue;
+    if (!has_steps(pool)) continue;
     PlanStep step = guideway::step(*pool.plan, Force{}, before.revision + 1);
     if (step.changed) pool.plan = std::move(step.plan);
   }

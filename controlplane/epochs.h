@@ -38,7 +38,11 @@ struct Epoch {
   bool operator==(const Epoch&) const = default;
 };
 
+// `one_step`, for l2 and ipip: packets carry no list, so there is nothing to prepare. Flows stay
+// where they are by the workers' flow tables; those that no table knows yet began before the one
+// earlier epoch was left, with which goes on all that was changed since: see pool_plan.h.
 struct PoolHistory {
+  bool one_step = false;
   Epoch current;
   std::optional<Epoch> incoming;  // prepared: the next `current`
   std::vector<Epoch> earlier;     // the most recent first

@@ -214,7 +214,7 @@ std::optional<HopTable> build_hop_table(const PoolHistory& history, HopShortage*
         sources, slot, table.slots,
         [&](uint16_t index, const Source& source) { list.add_owner(index, source.role); },
         [&](uint16_t index, const Source& source) { list.add_stand_in(index, source.role); });
-    if (!list.fits()) {
+    if (!list.fits() && !history.one_step) {
       if (shortage != nullptr) *shortage = shortage_in(slot, current, sources, table.backends);
       return {};
     }

@@ -58,7 +58,8 @@ struct HopShortage {
 };
 
 // Nothing, and `shortage` filled in (if given), if any slot would need more than GW_HOPS_MAX hops
-// or the pool more than GW_POOL_BACKENDS_MAX backends.
+// or the pool more than GW_POOL_BACKENDS_MAX backends. With a one-step history a slot just leaves out
+// the owners that it has no room for, as many do when its table gets a smaller one.
 std::optional<HopTable> build_hop_table(const PoolHistory& history,
                                         HopShortage* shortage = nullptr);
 

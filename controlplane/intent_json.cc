@@ -270,10 +270,14 @@ Result<Plans> take_plans(json& pools) {
 Result<void> give_plans(Plans plans, Intent& intent) {
   for (auto& [name, pool] : intent.pools) {
     const auto plan = plans.find(name);
-    const bool needs = pool.forwarding == Forwarding::gue;
-    if (needs != (plan != plans.end()))
-      return fail(plan_path(name), needs ? "is missing" : "belongs to forwarding gue only");
-    if (!needs) continue;
+    const bool has_list = pool.forwarding == Forwarding::gue;
+    if (plan == plans.end()) {
+      if (has_list) return fail(plan_path(name), "is missing");
+      continue;  // at rest
+    }
+    if (has_list == plan->second.history.one_step)
+      return fail(plan_path(name), has_list ? "is in one step, but forwarding gue goes by steps"
+                                            : "goes by steps, which is for forwarding gue only");
     plan->second.wanted = shape_of(pool);
     if (auto valid = check_plan(plan->second); !valid) {
       Error error = valid.error();

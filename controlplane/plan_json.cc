@@ -37,13 +37,15 @@ std::string write_epoch(const Epoch& epoch) {
   return out + "},\"stand_ins\":" + (epoch.stand_ins ? "true" : "false") + "}";
 }
 
-// An object with exactly these fields.
+// An object with exactly these fields; `optional`, one of them, may be absent.
 Result<void> need_fields(const json& object, const std::string& path,
-                         std::initializer_list<std::string_view> fields) {
+                         std::initializer_list<std::string_view> fields,
+                         std::string_view optional = {}) {
   if (!object.is_object()) return fail(path, json_wrong_type("an object", object));
   if (auto known = json_only_fields(object, path, fields); !known) return known;
   for (const std::string_view field : fields)
-    if (!object.contains(field)) return fail(path + "." + std::string(field), "is missing");
+    if (field != optional && !object.contains(field))
+      return fail(path + "." + std::string(field), "is missing");
   return {};
 }
 
@@ -125,6 +127,7 @@ Result<Epoch> read_epoch(const json& object, const std::string& path) {
 std::string write_plan(const ChangePlan& plan) {
   std::string out = "{\"revision\":" + std::to_string(plan.revision) +
                     ",\"forced\":" + (plan.forced ? "true" : "false") +
+                    (plan.history.one_step ? ",\"one_step\":true" : "") +
                     ",\"current\":" + write_epoch(plan.history.current) + ",\"incoming\":" +
                     (plan.history.incoming ? write_epoch(*plan.history.incoming) : "null") +
                     ",\"earlier\":[";
@@ -136,7 +139,9 @@ std::string write_plan(const ChangePlan& plan) {
 }
 
 Result<ChangePlan> read_plan(const json& object, const std::string& path) {
-  auto fields = need_fields(object, path, {"revision", "forced", "current", "incoming", "earlier"});
+  auto fields =
+      need_fields(object, path,
+                  {"revision", "forced", "one_step", "current", "incoming", "earlier"}, "one_step");
   if (!fields) return tl::unexpected(fields.error());
   ChangePlan plan;
   auto revision = number(object, path, "revision", kAny);
@@ -145,6 +150,11 @@ Result<ChangePlan> read_plan(const json& object, const std::string& path) {
   auto forced = truth(object, path, "forced");
   if (!forced) return tl::unexpected(forced.error());
   plan.forced = *forced;
+  if (object.contains("one_step")) {
+    auto one_step = truth(object, path, "one_step");
+    if (!one_step) return tl::unexpected(one_step.error());
+    plan.history.one_step = *one_step;
+  }
   auto current = read_epoch(object.at("current"), path + ".current");
   if (!current) return tl::unexpected(current.error());
   plan.history.current = std::move(*current);

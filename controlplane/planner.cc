@@ -22,6 +22,12 @@ bool is_tcp_alone(const Intent& intent, const std::string& pool) {
   });
 }
 
+// Seconds; 0: for ever.
+uint32_t hold_of(const Pool& pool) {
+  if (has_steps(pool)) return pool.hold_s;
+  return pool.hold_s == 0 ? kOneStepHoldS : std::min(pool.hold_s, kOneStepHoldS);
+}
+
 }  // namespace
 
 Planner::Planner(EventLoop& loop, World world, Pace pace)
@@ -132,7 +138,7 @@ void Planner::ask_drains(uint64_t confirmed) {
     if (!is_tcp_alone(*intent, name)) continue;
     for (const auto& [address, backend] : pool.backends) {
       if (backend.mode != BackendMode::draining || takes_new(pool, address)) continue;
-      if (confirmed < (pool.plan ? pool.plan->revision : intent->revision)) continue;
+      if (confirmed < (has_steps(pool) ? pool.plan->revision : intent->revision)) continue;
       const auto known = drains_.find({name, address});
       Drain drain = known == drains_.end() ? Drain{.since = now} : known->second;
       if (!drain.asked && now >= drain.since + pace_.settle && now >= drain.next_ask) {
@@ -176,16 +182,18 @@ std::vector<Planner::Job> Planner::jobs(uint64_t confirmed) {
     for (Answers& answers : watch.answers) job.events.emplace_back(std::move(answers));
     watch.answers.clear();
     if (watch.confirmed_at == Clock::time_point{}) {
-      watch.waits = "for revision " + std::to_string(watch.revision) + " to be adopted";
+      if (has_steps(pool))
+        watch.waits = "for revision " + std::to_string(watch.revision) + " to be adopted";
       continue;
     }
     for (const auto& [epoch, since] : watch.earlier)
-      if (pool.hold_s != 0 && now >= since + std::chrono::seconds(pool.hold_s))
+      if (hold_of(pool) != 0 && now >= since + std::chrono::seconds(hold_of(pool)))
         job.events.emplace_back(Deadline{watch.revision, epoch});
-    job.ask = watch.asked == 0 && !watch.earlier.empty() &&
+    job.ask = has_steps(pool) && watch.asked == 0 && !watch.earlier.empty() &&
               now >= watch.confirmed_at + pace_.settle && now >= watch.next_ask;
-    const bool goes_on = pool.plan->history.incoming.has_value() ||
-                         next_epoch(pool.plan->history.current, pool.plan->wanted).has_value();
+    const bool goes_on =
+        has_steps(pool) && (pool.plan->history.incoming.has_value() ||
+                            next_epoch(pool.plan->history.current, pool.plan->wanted).has_value());
     // A change that waits for room is tried again when something was retired, or asked.
     if (goes_on && (watch.waits.empty() || job.ask || !job.events.empty()))
       job.events.emplace_back(Confirmed{confirmed});

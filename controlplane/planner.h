@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Takes the plans of `gue` pools (pool_plan.h) step by step to where they are wanted: when all live
-// nodes run what was decided last, it prepares, commits, asks the agents, retires. Everything that
-// it decides is stored before anybody acts on it; it keeps nothing that a restart would miss.
+// nodes run what was decided last, it prepares, commits, asks the agents, retires. The one-step
+// plans of other pools it retires when their time is over. Everything that it decides is stored
+// before anybody acts on it; it keeps nothing that a restart would miss.
 //
 // Lives in the loop's thread; steps are computed in one of their own (a table is built for each).
 #pragma once

@@ -58,7 +58,7 @@ PoolShape shape_of(const Pool& pool) {
   shape.slots = pool.table_slots;
   shape.members.reserve(pool.backends.size());
   for (const auto& [address, backend] : pool.backends) {
-    const bool takes = backend.mode == BackendMode::enabled;
+    const bool takes = pool.forwarding != Forwarding::gue || backend.mode == BackendMode::enabled;
     shape.members.push_back({address, takes ? backend.weight : 0});
   }
   return shape;
@@ -73,12 +73,68 @@ static bool is_unused(const PoolHistory& history) {
   return history.earlier.empty() && !history.incoming && none(history.current);
 }
 
-void follow_plans(Intent& intent) {
+static bool has_weight(const PoolShape& shape) {
+  return std::any_of(shape.members.begin(), shape.members.end(),
+                     [](const MaglevBackend& member) { return member.weight > 0; });
+}
+
+static Epoch epoch_of(const PoolShape& shape, uint64_t number) {
+  Epoch epoch;
+  epoch.number = number;
+  epoch.slots = epoch.fill_slots = shape.slots;
+  epoch.members = shape.members;
+  return epoch;
+}
+
+// `origin` with whoever else is a member of `other`.
+static void add_members(Epoch& origin, const Epoch& other) {
+  std::vector<MaglevBackend> members = origin.members;
+  for (const MaglevBackend& member : other.members) {
+    const bool known =
+        std::any_of(origin.members.begin(), origin.members.end(),
+                    [&](const MaglevBackend& one) { return one.address == member.address; });
+    if (!known) members.push_back({member.address, 0});
+  }
+  origin.members = sorted_members(std::move(members));
+}
+
+// `was`: null if the pool is new.
+static void follow_one_step(Pool& pool, const Pool* was, uint64_t revision) {
+  if (pool.plan && !pool.plan->history.one_step) pool.plan.reset();
+  if (!was || was->forwarding == Forwarding::gue) return;
+  PoolShape shape = shape_of(pool);
+  const PoolShape known = pool.plan ? pool.plan->wanted : shape_of(*was);
+  if (known == shape) {
+    if (pool.plan && pool.plan->history.earlier.empty()) pool.plan.reset();
+    return;
+  }
+  ChangePlan plan;
+  plan.revision = revision;
+  plan.wanted = std::move(shape);
+  plan.history.one_step = true;
+  plan.history.current = epoch_of(plan.wanted, 2 * revision + 1);
+  Epoch origin = epoch_of(known, 0);
+  if (pool.plan && !pool.plan->history.earlier.empty()) {
+    origin = std::move(pool.plan->history.earlier.front());
+    add_members(origin, pool.plan->history.current);
+  }
+  origin.number = 2 * revision;  // another one: its time begins anew
+  origin.stand_ins = false;      // flows that began there were learned
+  plan.history.earlier.push_back(std::move(origin));
+  pool.plan.reset();
+  if (!has_weight(known) && plan.history.earlier.front().members == known.members) return;
+  if (pool_addresses(plan.history).size() > GW_POOL_BACKENDS_MAX) return;
+  pool.plan = std::move(plan);
+}
+
+void follow_plans(Intent& intent, const Intent& before) {
   for (auto& [name, pool] : intent.pools) {
     if (pool.forwarding != Forwarding::gue) {
-      pool.plan.reset();
+      const auto was = before.pools.find(name);
+      follow_one_step(pool, was == before.pools.end() ? nullptr : &was->second, intent.revision);
       continue;
     }
+    if (pool.plan && pool.plan->history.one_step) pool.plan.reset();
     PoolShape shape = shape_of(pool);
     if (!pool.plan) {
       pool.plan = first_plan(std::move(shape), intent.revision);
@@ -100,14 +156,18 @@ std::vector<Address> table_addresses(const Pool& pool) {
   return out;
 }
 
+bool has_steps(const Pool& pool) {
+  return pool.plan && !pool.plan->history.one_step;
+}
+
 bool takes_new(const Pool& pool, const Address& backend) {
-  if (!pool.plan) return false;
+  if (!has_steps(pool)) return false;
   const PoolHistory& history = pool.plan->history;
   return keeps(history.current, backend) || (history.incoming && keeps(*history.incoming, backend));
 }
 
 bool is_drained(const Pool& pool, const Address& backend) {
-  if (!pool.plan) return false;
+  if (!has_steps(pool)) return false;
   const PoolHistory& history = pool.plan->history;
   if (keeps(history.current, backend)) return false;
   if (history.incoming && keeps(*history.incoming, backend)) return false;
@@ -132,6 +192,13 @@ Result<void> check_plan(const ChangePlan& plan) {
   for (size_t i = 0; i < plan.history.earlier.size(); ++i) {
     auto valid = check("earlier." + std::to_string(i), plan.history.earlier[i]);
     if (!valid) return valid;
+  }
+  if (plan.history.one_step) {
+    const Epoch& now = plan.history.current;
+    if (plan.history.incoming) return fail("incoming", "belongs to forwarding gue only");
+    if (plan.history.earlier.size() != 1) return fail("earlier", "must be one epoch");
+    if (now.members != plan.wanted.members || now.slots != plan.wanted.slots)
+      return fail("current", "is not what the pool's backends and table_slots say");
   }
   if (!build_hop_table(plan.history)) return fail("history", "has a slot with too many hops");
   return {};

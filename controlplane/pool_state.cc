@@ -287,7 +287,8 @@ Release PoolState::release_of(const Backend& backend, bool any_up, uint64_t now_
     if (backend.seen == Seen::down) return {0, lingers(backend, now_ns)};
     return {GW_SHARE_ALL, true};
   }
-  return {0, backend.mode == BackendMode::draining && backend.seen != Seen::down};
+  // It drains, or has no weight.
+  return {0, backend.seen != Seen::down};
 }
 
 bool PoolState::lingers(const Backend& backend, uint64_t now_ns) const {

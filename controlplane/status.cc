@@ -81,7 +81,7 @@ PoolStatus make_pool(const StatusSource& source, const std::string& name, const 
   out.probe = pool.probe;
   out.slow_start_ms = pool.slow_start_ms;
   out.hold_s = pool.hold_s;
-  if (pool.plan) out.change = change_of(*pool.plan);
+  if (has_steps(pool)) out.change = change_of(*pool.plan);
   if (const PoolState* state = source.health.pool(name)) {
     out.condition = state->condition();
     out.condition_reason = state->condition_reason();

@@ -9,7 +9,7 @@ ChangeResult next_intent(const Intent& before, const Store::Change& change) {
   ChangeResult after = change(before);
   if (!after || *after == before) return after;
   after->revision = before.revision + 1;
-  follow_plans(*after);
+  follow_plans(*after, before);
   return after;
 }
 

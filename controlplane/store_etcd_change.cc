@@ -97,7 +97,7 @@ void EtcdStore::prepare(Flight& flight, size_t limit) {
   }
   if (now == intent_) return;
   flight.after = *now;
-  follow_plans(flight.after);
+  follow_plans(flight.after, *flight.before);
   flight.writes = key_writes(*flight.before, flight.after);
   for (KeyWrite& repair : keys_.repairs(flight.after)) {
     const bool is_written = std::any_of(flight.writes.begin(), flight.writes.end(),

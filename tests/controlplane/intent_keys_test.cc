@@ -35,7 +35,7 @@ Intent sample() {
   intent.pools["dns"].backends[address(30)] = {};
   intent.services[service(443)] = {"web"};
   intent.services[service(53)] = {"dns"};
-  follow_plans(intent);
+  follow_plans(intent, intent);
   return intent;
 }
 
@@ -212,7 +212,7 @@ TEST_F(IntentKeysTest, AnyNumberOfTheFirstWritesIsValid) {
       }
     }
     ++next.revision;
-    follow_plans(next);
+    follow_plans(next, next);
     ASSERT_TRUE(check_intent(next)) << check_intent(next).error().text();
     const auto writes = key_writes(now, next);
     const size_t some = random() % (writes.size() + 1);

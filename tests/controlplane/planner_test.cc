@@ -29,7 +29,7 @@ class PlannerTest : public testing::Test {
     pool.forwarding = Forwarding::gue;
     pool.table_slots = 251;
     for (int i = 1; i <= 5; ++i) pool.backends[address(i)] = {};
-    follow_plans(first);
+    follow_plans(first, first);
     intent_ = std::make_shared<const Intent>(std::move(first));
     start();
   }

@@ -25,7 +25,7 @@ Intent with_pool(Forwarding forwarding, int backends) {
 TEST(PoolPlan, OnlyGuePoolsHaveOne) {
   for (const Forwarding forwarding : {Forwarding::l2, Forwarding::ipip}) {
     Intent intent = with_pool(forwarding, 3);
-    follow_plans(intent);
+    follow_plans(intent, intent);
     EXPECT_FALSE(intent.pools["web"].plan);
     EXPECT_EQ(table_addresses(intent.pools["web"]).size(), 3u);
   }
@@ -33,7 +33,7 @@ TEST(PoolPlan, OnlyGuePoolsHaveOne) {
 
 TEST(PoolPlan, ANewPoolBeginsInItsShape) {
   Intent intent = with_pool(Forwarding::gue, 3);
-  follow_plans(intent);
+  follow_plans(intent, intent);
   const ChangePlan& plan = intent.pools["web"].plan.value();
   EXPECT_TRUE(at_rest(plan));
   EXPECT_EQ(plan.revision, 7u);
@@ -42,10 +42,10 @@ TEST(PoolPlan, ANewPoolBeginsInItsShape) {
 
 TEST(PoolPlan, AnEmptyPoolNeedsNoSteps) {
   Intent intent = with_pool(Forwarding::gue, 0);
-  follow_plans(intent);
+  follow_plans(intent, intent);
   intent.pools["web"].backends[address(1)] = {};
   intent.revision = 8;
-  follow_plans(intent);
+  follow_plans(intent, intent);
   const ChangePlan& plan = intent.pools["web"].plan.value();
   EXPECT_TRUE(at_rest(plan));
   EXPECT_EQ(plan.history.current.number, 2u);
@@ -54,12 +54,12 @@ TEST(PoolPlan, AnEmptyPoolNeedsNoSteps) {
 
 TEST(PoolPlan, AChangeOfOneInUseIsWantedAndNotDone) {
   Intent intent = with_pool(Forwarding::gue, 3);
-  follow_plans(intent);
+  follow_plans(intent, intent);
   Pool& pool = intent.pools["web"];
   pool.backends.erase(address(2));
   pool.backends[address(3)].mode = BackendMode::draining;
   intent.revision = 8;
-  follow_plans(intent);
+  follow_plans(intent, intent);
   ASSERT_TRUE(pool.plan);
   EXPECT_EQ(pool.plan->history.current.members.size(), 3u);
   EXPECT_EQ(pool.plan->revision, 7u);
@@ -71,10 +71,10 @@ TEST(PoolPlan, AChangeOfOneInUseIsWantedAndNotDone) {
 // Until no list names it any more.
 TEST(PoolPlan, IsDrainedWhenNoEpochHasIt) {
   Intent intent = with_pool(Forwarding::gue, 3);
-  follow_plans(intent);
+  follow_plans(intent, intent);
   Pool& pool = intent.pools["web"];
   pool.backends[address(3)].mode = BackendMode::draining;
-  follow_plans(intent);
+  follow_plans(intent, intent);
   uint64_t revision = 8;
   const auto take = [&](const PlanEvent& event) {
     EXPECT_FALSE(is_drained(pool, address(3)));
@@ -92,11 +92,11 @@ TEST(PoolPlan, IsDrainedWhenNoEpochHasIt) {
 
 TEST(PoolPlan, AStoreKeepsIt) {
   Intent intent = with_pool(Forwarding::gue, 3);
-  follow_plans(intent);
+  follow_plans(intent, intent);
   Pool& pool = intent.pools["web"];
   pool.backends[address(2)].weight = 5;
   intent.revision = 8;
-  follow_plans(intent);
+  follow_plans(intent, intent);
   pool.plan = step(*pool.plan, Confirmed{8}, 9).plan;
   intent.revision = 9;
   auto stored = read_stored_intent(write_stored_intent(intent));
