@@ -280,8 +280,8 @@ Release PoolState::release_of(const Backend& backend, bool any_up, uint64_t now_
                                    (condition_ == PoolCondition::panic && backend.in_panic));
     if (backend.seen == Seen::up || is_presumed(backend) || trial)
       return {slow_share(backend, now_ns), true};
-    if (gue_) return {0, backend.seen == Seen::unknown || lingers(backend, now_ns)};
-    return {0, false};
+    // One that is not judged yet may have been here before, and have connections from then.
+    return {0, backend.seen == Seen::unknown || (gue_ && lingers(backend, now_ns))};
   }
   if (gue_) {
     if (backend.seen == Seen::down) return {0, lingers(backend, now_ns)};

@@ -13,7 +13,6 @@ from traffic import backend_addresses
 LEAST_ENABLED = 3
 HELD_BACK_S = 120.0    # the longest that a change may take
 GIVE_UP_S = 240.0      # a change that takes so long is not waited for any more
-BEFORE_REMOVAL_S = 3   # `l2`, `ipip`: above the life of a connection
 
 
 class Actor(threading.Thread):
@@ -45,7 +44,6 @@ class Changes(Actor):
         self.pool, self.count = pool, count
         self.members = {a: 100 for a in backend_addresses(FAMILY[pool], run.lab.backend_count)
                         [:MEMBERS_AT_FIRST]}  # weights; 0: no new flows, by mode or by weight
-        self.out = {}      # those that were drained, and when
         self.waits = []    # seconds to the commit, of each
         self.stuck = []
         self.kinds = {}
@@ -83,25 +81,20 @@ class Changes(Actor):
         live = [a for a in every if self.members.get(a)]
         idle = [a for a in every if self.members.get(a) == 0]
         stock = self.torture.forwarding != "gue"
-        # Stock kernels: a backend may go only when its connections are over.
-        may_go = [a for a in idle if a in self.out and
-                  time.time() - self.out[a] > self.torture.life_s + BEFORE_REMOVAL_S] if stock \
-            else idle + (live if len(live) > LEAST_ENABLED else [])
+        may_go = idle + (live if len(live) > LEAST_ENABLED else [])
         kinds = {"weight": (3, live), "add": (3, absent), "enable": (2, idle),
                  "remove": (3, may_go), "drain": (3, live if len(live) > LEAST_ENABLED else []),
-                 "weight 0": (0.5, live if len(live) > LEAST_ENABLED and not stock else [])}
+                 "weight 0": (0.5, live if len(live) > LEAST_ENABLED else [])}
         kinds = {k: v for k, v in kinds.items() if v[1]}
         kind = self.random.choices(list(kinds), [v[0] for v in kinds.values()])[0]
         address = self.random.choice(kinds[kind][1])
         weight = self.random.choice([n for n in (20, 50, 100, 150, 200)
                                      if n != self.members.get(address)])
-        self.out.pop(address, None)
         if kind == "remove":
             del self.members[address]
             return kind, address, "DELETE", None
         if kind in ("drain", "weight 0"):
             self.members[address] = 0
-            self.out[address] = time.time()
             return kind, address, "PUT", {"mode": "draining", "deadline_s": 60 if stock else 0} \
                 if kind == "drain" else {"weight": 0}
         self.members[address] = weight

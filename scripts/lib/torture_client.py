@@ -3,7 +3,8 @@
 """The client of scripts/torture, run in the lab's client namespace: keeps many connections to the
 TCP echo open, each for some seconds, and checks every message that comes back.
 
-usage: torture_client.py JSON    {"seed", "count", "life_s": [min, max], "silent_s", "port",
+usage: torture_client.py JSON    {"seed", "count", "life_s": [min, max], "silent_s", "late_s",
+                                  "port",
                                   "targets": [[own address, VIP], ..]}
 
 A line of JSON each:
@@ -76,7 +77,7 @@ class Engine:
         self.open, self.pending, self.due = {}, {}, []
         self.established = self.number = self.messages = self.reached = 0
         self.unborn, self.broken, self.stopping = collections.Counter(), 0, False
-        self.slowest = 0.0
+        self.slowest, self.late = 0.0, 0
         self.ports = []
         for _ in options["targets"]:
             ports = list(PORTS)
@@ -174,6 +175,7 @@ class Engine:
         if part and not one.expected:
             self.messages += 1
             self.slowest = max(self.slowest, now - one.asked)
+            self.late += now - one.asked >= self.options["late_s"]
             # Only here, so that whatever befell it before is noticed; and not all at once after an outage.
             if self.stopping or now >= one.ends and self.established > self.options["count"]:
                 self.gone(one)
@@ -250,7 +252,7 @@ class Engine:
     def figures(self):
         return {"open": self.established, "opened": self.number, "established": self.reached,
                 "messages": self.messages, "broken": self.broken,
-                "unborn": dict(self.unborn), "slowest_s": round(self.slowest, 2),
+                "unborn": dict(self.unborn), "slowest_s": round(self.slowest, 2), "late": self.late,
                 "cpu_s": round(time.process_time(), 1)}
 
     def run(self):

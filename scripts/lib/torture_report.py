@@ -35,7 +35,8 @@ def show_run(run):
     print(f"  connections established       {client['established']:,}, at least "
           f"{client['fewest'] or 0:,} open at a time")
     print(f"  messages there and back       {client['messages']:,}, the slowest in "
-          f"{client['slowest_s']} s")
+          f"{client['slowest_s']} s" +
+          (f", {client['late']} later than 20 s" if client["late"] else ""))
     print(f"  broken                        {len(run['broken'])}" +
           ("" if run["judged"] else "  (not judged: the route is flipped, and backends are stock)"))
     print(f"  ended before the first byte   {numbered(client['unborn'])}")
