@@ -69,9 +69,11 @@ std::string why_no_room(const ChangePlan& plan, const HopShortage& shortage,
     const std::string from = " from epoch " + std::to_string(hop.epoch);
     if (held.empty()) held = ": " + hop.address.text() + " may still hold connections" + from;
     if (answers == nullptr || answers->epoch != hop.epoch) continue;
-    const auto sockets = answers->sockets.find(hop.address);
-    if (sockets == answers->sockets.end() || sockets->second == 0) continue;
-    held = ": " + hop.address.text() + " still holds " + connections(sockets->second) + from;
+    // Whoever it is that holds any: an epoch goes as a whole.
+    const auto holder = std::find_if(answers->sockets.begin(), answers->sockets.end(),
+                                     [](const auto& sockets) { return sockets.second > 0; });
+    if (holder == answers->sockets.end()) continue;
+    held = ": " + holder->first.text() + " still holds " + connections(holder->second) + from;
     break;
   }
   return "slot " + std::to_string(shortage.slot) + " would need " + std::to_string(shortage.hops) +

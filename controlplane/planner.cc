@@ -216,7 +216,8 @@ void Planner::start(std::vector<Job> todo, uint64_t confirmed) {
       outcome.stepped = !job.events.empty();
       for (const PlanEvent& event : job.events) {
         PlanStep taken = step(job.plan, event, next_revision);
-        if (taken.changed || !taken.waits.empty()) outcome.step = std::move(taken);
+        // Of several reasons the first: an agent's answer says more than that there is no room.
+        if (taken.changed || outcome.step.waits.empty()) outcome.step = std::move(taken);
         if (outcome.step.changed) break;
       }
       if (!outcome.step.changed && job.ask)

@@ -168,7 +168,7 @@ Result<void> Agent::attach() {
 void Agent::warn() {
   Result<BackendFacts> facts = backend_facts(options_.interface);
   if (!facts) return log_.warn("not all could be checked: {}", facts.error().text());
-  for (const Warning& warning : backend_warnings(*facts, allowed_))
+  for (const Warning& warning : backend_warnings(*facts, allowed_, !options_.key.empty()))
     log_.warn("{}; mend it: {}", warning.what, warning.mend);
 }
 

@@ -13,6 +13,7 @@
 #include <fstream>
 #include <memory>
 
+#include "bpf/gue.h"
 #include "controlplane/netlink.h"
 #include "controlplane/unique_fd.h"
 
@@ -22,6 +23,7 @@ namespace {
 
 constexpr unsigned kOuterV4 = 20;
 constexpr unsigned kOuterV6 = 40;
+constexpr unsigned kUdp = 8;
 constexpr unsigned kInternetMtu = 1500;  // what a client's own packets are at most
 
 // TCP and IP header, as the MSS counts them (RFC 9293 section 3.7.1).
@@ -150,8 +152,8 @@ Result<BackendFacts> backend_facts(const std::string& interface) {
   return facts;
 }
 
-std::vector<Warning> backend_warnings(const BackendFacts& facts,
-                                      const std::vector<Prefix>& allowed) {
+std::vector<Warning> backend_warnings(const BackendFacts& facts, const std::vector<Prefix>& allowed,
+                                      bool asked) {
   std::vector<Warning> warnings = prefix_warnings(allowed);
   const std::string conf = "sysctl -w net/ipv4/conf/";
 
@@ -170,10 +172,12 @@ std::vector<Warning> backend_warnings(const BackendFacts& facts,
     warnings.push_back({"this host answers ARP for the VIPs on lo, in the nodes' place",
                         conf + "all/arp_ignore=1 net/ipv4/conf/all/arp_announce=2"});
 
-  bool outer_v6 = std::any_of(allowed.begin(), allowed.end(),
-                              [](const Prefix& prefix) { return !prefix.address.is_v4(); });
+  const bool outer_v6 = std::any_of(allowed.begin(), allowed.end(),
+                                    [](const Prefix& prefix) { return !prefix.address.is_v4(); });
+  // Nodes ask the agents of `gue` pools.
+  const unsigned list = asked ? kUdp + gw_gue_bytes(outer_v6 ? 6 : 4, GW_GUE_HOPS_MAX) : 0;
   for (const DefaultRoute& route : facts.routes) {
-    if (auto warning = segment_warning(facts, route, outer_v6 ? kOuterV6 : kOuterV4))
+    if (auto warning = segment_warning(facts, route, (outer_v6 ? kOuterV6 : kOuterV4) + list))
       warnings.push_back(*warning);
   }
   return warnings;

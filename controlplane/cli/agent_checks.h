@@ -35,8 +35,9 @@ struct Warning {
 
 Result<BackendFacts> backend_facts(const std::string& interface);
 
-// Pure.
-std::vector<Warning> backend_warnings(const BackendFacts& facts,
-                                      const std::vector<Prefix>& allowed);
+// Pure. `asked`: nodes ask this agent (it has a key), so that packets may come with the list of
+// hops of `gue`.
+std::vector<Warning> backend_warnings(const BackendFacts& facts, const std::vector<Prefix>& allowed,
+                                      bool asked);
 
 }  // namespace guideway::cli

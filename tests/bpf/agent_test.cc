@@ -262,12 +262,13 @@ BackendFacts sound_facts() {
   return facts;
 }
 
-std::vector<std::string> mends(const BackendFacts& facts,
-                               std::initializer_list<const char*> allow) {
+std::vector<std::string> mends(const BackendFacts& facts, std::initializer_list<const char*> allow,
+                               bool asked = false) {
   std::vector<Prefix> allowed;
   for (const char* text : allow) allowed.push_back(Prefix::parse(text).value());
   std::vector<std::string> commands;
-  for (const Warning& warning : backend_warnings(facts, allowed)) commands.push_back(warning.mend);
+  for (const Warning& warning : backend_warnings(facts, allowed, asked))
+    commands.push_back(warning.mend);
   return commands;
 }
 
@@ -295,6 +296,17 @@ TEST(AgentChecks, ArpForVipsOnLoopback) {
             Mends{"sysctl -w net/ipv4/conf/all/arp_ignore=1 net/ipv4/conf/all/arp_announce=2"});
   facts.v4_on_loopback = false;
   EXPECT_EQ(mends(facts, {"10.0.0.0/24"}), Mends{});
+}
+
+TEST(AgentChecks, TheListOfHopsNeedsRoom) {
+  BackendFacts facts = sound_facts();
+  facts.mtu = facts.routes[0].mtu = 1552;
+  facts.routes[0].advmss = 1460;
+  EXPECT_EQ(mends(facts, {"10.0.0.0/24"}, true), Mends{});
+  facts.mtu = facts.routes[0].mtu = 1551;
+  EXPECT_EQ(mends(facts, {"10.0.0.0/24"}), Mends{}) << "not asked: ipip";
+  EXPECT_EQ(mends(facts, {"10.0.0.0/24"}, true),
+            Mends{"ip route change $(ip route show default | head -n 1) advmss 1459"});
 }
 
 TEST(AgentChecks, SegmentsThatDoNotFitTheTunnel) {

@@ -9,7 +9,7 @@ from held import HeldConnections, off, on
 from lab import eventually
 from traffic import Wrk, backend_addresses, backend_role, get, host, tally
 
-BACKENDS = 5
+BACKENDS = 6
 VIP = {4: "203.0.113.60", 6: "2001:db8:203::60"}
 ways = pytest.mark.parametrize("way", ["4 in 4", "6 in 6", "4 in 6", "6 in 4"])
 
@@ -79,7 +79,7 @@ class Gue:
 @ways
 def test_http(five, way):
     gue = Gue(five, way)
-    assert len(tally(five, gue.vip, 60)) == BACKENDS
+    assert len(tally(five, gue.vip, 60)) == 5
     with Wrk(five, gue.vip, 2) as wrk:
         wrk.result().must_be_clean()
 
@@ -124,6 +124,39 @@ def test_a_node_restart_in_the_middle(five):
             held.flow()
             gue.put(name, weight=100)
             gue.committed()
+        held.flow()
+
+
+def test_a_change_without_room_waits_for_the_connections_of_the_first_owner(five):
+    """However old they are, until the last one ends; and nothing breaks."""
+    gue = Gue(five, members=(1, 2))
+
+    def become(*members):
+        five.api().must("PUT", "/v1/pools/web?wait=adopted", {
+            "backends": {gue.addresses[i - 1]: {} for i in members}})
+
+    def waits(*texts):
+        def told():
+            said = gue.change()["waits"] or ""
+            return all(text in said for text in texts)
+        eventually(told, 30, what=lambda: f"{texts} in {gue.change()}")
+        assert gue.change()["wanted"] and gue.change()["incoming"] is None
+    with HeldConnections(five, gue.vip) as held:
+        first = held.open(20)
+        become(3, 4)
+        gue.committed()
+        assert {one.name for one in held.open(20)} == {"b3", "b4"}
+        become(5, 6)
+        waits("would need 5 hops, and 4 is the most", "still holds")
+        held.flow()
+        assert {one.name for one in held.open(10)} <= {"b3", "b4"}
+        held.close(first[1:])
+        waits(f"{gue.addresses[int(first[0].name[1:]) - 1]} still holds 1 connection from epoch")
+        held.flow()
+        held.close(first[:1])
+        gue.committed()
+        held.flow()
+        assert {one.name for one in held.open(20)} == {"b5", "b6"}
         held.flow()
 
 
