@@ -22,10 +22,14 @@ bool is_tcp_alone(const Intent& intent, const std::string& pool) {
   });
 }
 
-// Seconds; 0: for ever.
-uint32_t hold_of(const Pool& pool) {
-  if (has_steps(pool)) return pool.hold_s;
-  return pool.hold_s == 0 ? kOneStepHoldS : std::min(pool.hold_s, kOneStepHoldS);
+// Whether an earlier epoch has been kept for long enough. `all`: since the pool was at rest;
+// `last`: since the epoch is an earlier one, with a one-step plan since the last change.
+bool is_over(const Pool& pool, std::chrono::nanoseconds all, std::chrono::nanoseconds last) {
+  const std::chrono::seconds hold(pool.hold_s);
+  if (has_steps(pool)) return hold.count() != 0 && last >= hold;
+  constexpr std::chrono::seconds most(kOneStepHoldS);
+  if (last >= (hold.count() == 0 ? most : std::min(hold, most))) return true;
+  return all >= kOneStepMost && last >= kOneStepLeast;
 }
 
 }  // namespace
@@ -70,8 +74,10 @@ void Planner::look() {
 }
 
 void Planner::watch(const std::string& name, const Pool& pool, uint64_t confirmed) {
-  Watch& watch = watches_[name];
   const auto now = Clock::now();
+  const auto [entry, is_new] = watches_.try_emplace(name);
+  Watch& watch = entry->second;
+  if (is_new) watch.first = now;
   if (watch.revision != pool.plan->revision) {
     watch.revision = pool.plan->revision;
     watch.confirmed_at = {};
@@ -187,7 +193,7 @@ std::vector<Planner::Job> Planner::jobs(uint64_t confirmed) {
       continue;
     }
     for (const auto& [epoch, since] : watch.earlier)
-      if (hold_of(pool) != 0 && now >= since + std::chrono::seconds(hold_of(pool)))
+      if (is_over(pool, now - watch.first, now - since))
         job.events.emplace_back(Deadline{watch.revision, epoch});
     job.ask = has_steps(pool) && watch.asked == 0 && !watch.earlier.empty() &&
               now >= watch.confirmed_at + pace_.settle && now >= watch.next_ask;

@@ -75,6 +75,7 @@ class Planner {
     std::vector<RetireQuestion> questions;
   };
   struct Watch {
+    Clock::time_point first{};         // when the pool was seen not to be at rest
     uint64_t revision = 0;             // of the plan's last step
     Clock::time_point confirmed_at{};  // zero: not yet
     Clock::time_point next_ask{};

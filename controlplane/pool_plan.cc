@@ -89,11 +89,12 @@ static Epoch epoch_of(const PoolShape& shape, uint64_t number) {
 // `origin` with whoever else is a member of `other`.
 static void add_members(Epoch& origin, const Epoch& other) {
   std::vector<MaglevBackend> members = origin.members;
+  const auto less = [](const MaglevBackend& a, const MaglevBackend& b) {
+    return a.address < b.address;
+  };
   for (const MaglevBackend& member : other.members) {
-    const bool known =
-        std::any_of(origin.members.begin(), origin.members.end(),
-                    [&](const MaglevBackend& one) { return one.address == member.address; });
-    if (!known) members.push_back({member.address, 0});
+    if (!std::binary_search(origin.members.begin(), origin.members.end(), member, less))
+      members.push_back({member.address, 0});
   }
   origin.members = sorted_members(std::move(members));
 }

@@ -11,6 +11,7 @@
 // epoch also has (with weight 0) all who came and went since, so that known flows find them.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -22,6 +23,11 @@ namespace guideway {
 // From the last change of an l2 or ipip pool: a connection that is silent for longer may be unknown
 // to the flow tables when its slot settles. (The pool's `hold`, if that is less.)
 inline constexpr uint32_t kOneStepHoldS = 60;
+// Where changes follow each other for ever, "before the first of them" gets old, and tells less and
+// less of flows that a worker has forgotten: it is dropped after the one time, in a pause of the
+// other.
+inline constexpr std::chrono::seconds kOneStepMost{600};
+inline constexpr std::chrono::seconds kOneStepLeast{5};
 
 // Members that have no weight are members with weight 0, and so are, with `gue`, those that are not
 // enabled. (With l2 and ipip these keep their slots, and lose new flows by their share alone.)

@@ -300,5 +300,23 @@ TEST_F(PlannerTest, ManyChangesCommitOneAfterAnother) {
   EXPECT_EQ(plan().history.current.members, shape_of(pool()).members);
 }
 
+TEST_F(PlannerTest, OneStepIsForgottenAfterItsHold) {
+  want([](Pool& pool) {
+    pool.forwarding = Forwarding::ipip;
+    pool.hold_s = 1;
+  });
+  want([](Pool& pool) { pool.backends.erase(address(2)); });
+  thread_([&] {
+    ASSERT_TRUE(pool().plan);
+    EXPECT_EQ(table_addresses(pool()).size(), 5u);
+    EXPECT_EQ(planner_->waits("web"), "");
+  });
+  until([&] { return !pool().plan; });
+  thread_([&] {
+    EXPECT_EQ(table_addresses(pool()).size(), 4u);
+    EXPECT_EQ(asked_, 0u) << "agents have nothing to say about it";
+  });
+}
+
 }  // namespace
 }  // namespace guideway
