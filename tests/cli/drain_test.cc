@@ -21,7 +21,7 @@ std::string pool(const std::string& mode, const std::string& until = "null", uin
          R"(},{"address":"10.0.0.8","weight":100,"mode":"enabled"}]})";
 }
 
-const std::string kDraining = pool("draining", R"("2026-11-23T12:10:00Z")");
+const std::string kDraining = pool("draining", R"("2099-11-23T12:10:00Z")");
 
 TEST_F(Command, DrainSaysWhatHappens) {
   server.answer(kGet, 200, pool("enabled"));
@@ -29,7 +29,7 @@ TEST_F(Command, DrainSaysWhatHappens) {
   server.answer(kPut, 200, kAdopted);
   expect(ask({"backend", "drain", "web", "10.0.0.7"}), 0,
          "draining web 10.0.0.7: new flows go elsewhere; disabled in 10 min, at "
-         "2026-11-23T12:10:00Z, unless enabled before" +
+         "2099-11-23T12:10:00Z, unless enabled before" +
              std::string(kRunning),
          "");
   EXPECT_EQ(
@@ -111,7 +111,7 @@ class DrainWait : public Command {
   void expect_end(int exit_code, const std::string& out, const std::string& err) {
     expect(ask({"backend", "drain", "web", "10.0.0.7", "--wait"}), exit_code,
            "draining web 10.0.0.7: new flows go elsewhere; disabled in 10 min, at "
-           "2026-11-23T12:10:00Z, unless enabled before" +
+           "2099-11-23T12:10:00Z, unless enabled before" +
                std::string(kRunning) + out,
            err);
   }
