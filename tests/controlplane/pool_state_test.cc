@@ -138,6 +138,8 @@ TEST_F(PoolStateTest, UnknownOnesServeOnlyWhileNobodyIsUp) {
   judge(2, Seen::up);
   EXPECT_EQ(share(1), 0u);
   EXPECT_EQ(share(2), GW_SHARE_ALL);
+  EXPECT_TRUE(holds(1)) << "it may have been here before, and have connections";
+  judge(1, Seen::down);
   EXPECT_FALSE(holds(1));
 }
 
