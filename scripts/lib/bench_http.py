@@ -39,7 +39,7 @@ ASKED = 0.8  # of the direct way's requests
 HAPROXY = f"""global
   nbthread 1
   cpu-map 1/1 {BALANCER_CORE}
-  maxconn 20000
+  maxconn 4000
 defaults
   mode tcp
   timeout connect 5s
