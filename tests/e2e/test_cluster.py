@@ -211,9 +211,8 @@ def test_a_node_cut_off_from_everything(lab):
             for link in ("n3", "m3"):
                 lab.run("router", "ip", "link", "set", link, "down")
             eventually(lambda: cluster(lab, "n3")["state"] == "cut off", 20)
-            # It sees no backend, and cannot know who is right: it goes on by what it knew.
             eventually(lambda: {v["announce"] for v in lab.status("n3")["vips"]} <=
-                       {"reduced", "none"}, 20, what=lambda: lab.status("n3")["vips"])
+                       {"reduced", "withdrawn"}, 20, what=lambda: lab.status("n3")["vips"])
             assert eventually(lambda: weight(lab, "n2", 31).ok, 20)
             revision = same(lab, ("n1", "n2"))
             eventually(lambda: {n["name"] for n in cluster(lab, "n1")["nodes"] if n["alive"]}
