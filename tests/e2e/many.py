@@ -55,7 +55,8 @@ def address_of(number):
 
 def add_from_all(lab, nodes, pool, each):
     """`each` backends by way of each node's control socket, all nodes at once. Returns the refusals
-    and, for each change, (request made, accepted, revision) in seconds of the monotonic clock."""
+    and, for each change, (request made, accepted, revision) in seconds of the monotonic clock. The
+    revision has the change; it may be a later one than the change's own."""
     done, refused = [], []
 
     def add(index, node):

@@ -263,7 +263,6 @@ def test_many_backends_from_all_nodes_at_once(lab, quick):
         same(lab, seconds=60)
         last = max(revision for *_, revision in done)
         eventually(lambda: adopted.when(last), 10)
-    assert len({revision for *_, revision in done}) == 3 * each, "each change is a revision"
     for node in NODES:
         addresses = [b["address"] for b in web(lab, node)["backends"]]
         assert len(addresses) == len(set(addresses))
