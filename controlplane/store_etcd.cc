@@ -63,6 +63,7 @@ EtcdStore::~EtcdStore() {
   if (watch_ != 0) client_.unwatch(watch_);
   loop_.cancel(timer_);
   loop_.cancel(unfinished_);
+  loop_.cancel(resting_);
 }
 
 Result<std::unique_ptr<EtcdStore>> EtcdStore::create(EventLoop& loop, EtcdClient& client,
@@ -264,7 +265,10 @@ void EtcdStore::take(const EtcdKeyValue& entry, bool removed) {
 
 void EtcdStore::on_events(int64_t revision, const std::vector<EtcdEvent>& events) {
   events_revision_ = std::max(events_revision_, revision);
+  const int64_t before = head_revision_;
   for (const EtcdEvent& event : events) take(event.kv, event.kind == EtcdEvent::Kind::remove);
+  // Its own is known from etcd's answer, before the watch tells.
+  if (head_revision_ != before && !flight_) others_at_ = Clock::now();
   if (loading_) return;  // it will show this, too
   absorb(false);
   pump();

@@ -19,6 +19,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -133,6 +134,7 @@ class EtcdStore : public Store {
   void on_write_failed(const EtcdError& failure);
   void finish(size_t batch);
   void verify(size_t batch);
+  void rest(Clock::duration took);
   void answer_all(const RefusedChange& refused);
   void answer_late();
   RefusedChange no_etcd() const;
@@ -167,7 +169,10 @@ class EtcdStore : public Store {
   std::deque<Pending> pending_;
   std::optional<Flight> flight_;
   bool verifying_ = false;
-  int64_t stale_ = -1;  // the head's revision that a transaction found to be old
+  int64_t stale_ = -1;              // the head's revision that a transaction found to be old
+  Clock::time_point others_at_;     // when another node's change was last seen
+  EventLoop::TimerId resting_ = 0;  // until then the others have their turn
+  std::minstd_rand dice_{std::random_device{}()};
   EventLoop::TimerId timer_ = 0;
   EventLoop::TimerId unfinished_ = 0;
   int64_t last_contact_ = 0;

@@ -16,6 +16,11 @@ constexpr size_t kBatch = 64;
 // etcd takes 128 operations and 1.5 MiB in one transaction.
 constexpr size_t kWritesAtOnce = 100;
 constexpr size_t kBytesAtOnce = size_t{1} << 20;
+// Nodes that all have changes: whoever was first rests for up to so many times what its write took.
+// Without that a node further from etcd's leader may lose each race, and its changes never get in.
+constexpr auto kOthersAreNear = std::chrono::seconds(1);
+constexpr auto kRestMost = std::chrono::milliseconds(250);
+constexpr int kRestFactor = 4;
 
 // How many of them go together, from `first` on.
 size_t count_at_once(const std::vector<KeyWrite>& writes, size_t first) {
@@ -54,7 +59,7 @@ void EtcdStore::change(Change change, std::string who, std::string what, Done do
 
 void EtcdStore::pump() {
   const bool may = current_ && !part_ && !flight_ && !verifying_ && !loading_;
-  if (!may || pending_.empty() || stale_ == head_revision_) return;
+  if (!may || pending_.empty() || resting_ != 0 || stale_ == head_revision_) return;
   Flight flight;
   prepare(flight, kBatch);
   if (const auto key = newer_in_the_way(flight); !key.empty()) {
@@ -148,8 +153,11 @@ void EtcdStore::on_written(const EtcdResult<EtcdTxnResult>& result, size_t count
     // Somebody was faster. The watch tells what it is now.
     stale_ = flight.head;
     const bool founds = flight.founds;
+    others_at_ = Clock::now();
     flight_.reset();
-    return founds ? load() : pump();
+    if (founds) return load();
+    answer_late();
+    return pump();
   }
   flight.head = result->revision;
   flight.written += count;
@@ -158,6 +166,7 @@ void EtcdStore::on_written(const EtcdResult<EtcdTxnResult>& result, size_t count
   flight_.reset();
   if (done.founds) return load();
   const std::chrono::duration<double, std::milli> took = Clock::now() - done.began;
+  if (Clock::now() - others_at_ < kOthersAreNear) rest(Clock::now() - done.began);
   for (size_t i = 0; i < done.batch; ++i) {
     const Pending& one = pending_[i];
     if (one.after == one.before) continue;
@@ -166,6 +175,17 @@ void EtcdStore::on_written(const EtcdResult<EtcdTxnResult>& result, size_t count
   }
   absorb(false);
   finish(done.batch);
+}
+
+void EtcdStore::rest(Clock::duration took) {
+  const auto most = std::min<Clock::duration>(took * kRestFactor, kRestMost);
+  const auto chosen =
+      Clock::duration(std::uniform_int_distribution<int64_t>(0, most.count())(dice_));
+  loop_.cancel(resting_);
+  resting_ = loop_.after(chosen, [this] {
+    resting_ = 0;
+    pump();
+  });
 }
 
 void EtcdStore::on_write_failed(const EtcdError& failure) {
