@@ -43,7 +43,8 @@ def lab(shared):
 
 
 def small_intent():
-    return {"pools": {"web": {"forwarding": "gue",
+    # hold_s: some tests add backends that have no agent, which only time can tell to be empty.
+    return {"pools": {"web": {"forwarding": "gue", "hold_s": 5,
                               "probe": probe("tcp", interval_ms=50, timeout_ms=50),
                               "backends": {a: {"weight": 100} for a in backend_addresses(4, 3)}}},
             "services": {f"{host(VIP)}:80/tcp": {"pool": "web"}}}
