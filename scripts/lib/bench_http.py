@@ -5,8 +5,9 @@
 usage: bench_http.py [--quick] RESULTS.json     (run by scripts/bench)
 
 The same client, router, backend and switch for all; the ways take turns. wrk and nginx share core 1
-in every way, the direct one too; what balances has core 0: Guideway's worker, HAProxy's thread, and,
-for HAProxy and nftables, the receive work of their node (RPS), which else the sender's core does.
+in every way, the direct one too, and so does what the kernel does on receipt for client, router and
+backend (RPS). What balances has core 0: Guideway's worker, HAProxy's thread, and what the kernel does
+on receipt for their nodes (RPS; before XDP there is none, so a NAPI thread does it for Guideway).
 Guideway answers by direct server return, as it does in earnest; HAProxy and nftables (DNAT with
 masquerade) see both directions, as they do in earnest.
 """
@@ -74,6 +75,25 @@ def pin(pid, core):
     subprocess.run(["taskset", "-acp", str(core), str(pid)], check=True, stdout=subprocess.DEVNULL)
 
 
+def receive_on(lab, role, core):
+    """What the kernel does with packets that come in there."""
+    lab.run(role, "sh", "-c", f"for at in /sys/class/net/*/queues/rx-0/rps_cpus; do "
+                              f"echo {1 << core:x} >$at || exit; done")
+
+
+def threaded(lab, role, interface, core):
+    """Receipt on this interface by a thread of its own."""
+    before = napi_threads()
+    lab.run(role, "sh", "-c", f"echo 1 >/sys/class/net/{interface}/threaded")
+    for pid in napi_threads() - before:
+        pin(pid, core)
+
+
+def napi_threads():
+    return {int(p.parent.name) for p in pathlib.Path("/proc").glob("[0-9]*/comm")
+            if p.read_text().startswith("napi/")}
+
+
 class Rivals:
     """HAProxy and nftables on n2."""
 
@@ -82,7 +102,6 @@ class Rivals:
         config.write_text(HAPROXY)
         lab.run("n2", "nft", "-f", "-", stdin=NFTABLES)
         lab.run("n2", "sysctl", "-qw", "net.ipv4.ip_forward=1")
-        lab.run("n2", "sh", "-c", f"echo {1 << BALANCER_CORE:x} >/sys/class/net/eth1/queues/rx-0/rps_cpus")
         self.haproxy = lab.spawn("n2", "haproxy", "-db", "-f", config)
 
     def close(self):
@@ -103,6 +122,10 @@ def start(lab):
     lab.apply(intent())
     for what in ("dataplane", "controlplane"):
         pin(lab.pid(what), BALANCER_CORE)
+    for role in ("client", "router", "b1"):
+        receive_on(lab, role, OTHER_CORE)
+    receive_on(lab, "n2", BALANCER_CORE)
+    threaded(lab, "n1", "eth1", BALANCER_CORE)
     nginx = lab.pid("nginx", "b1")
     children = pathlib.Path(f"/proc/{nginx}/task/{nginx}/children").read_text().split()
     for pid in (nginx, *children):
