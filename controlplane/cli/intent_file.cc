@@ -112,8 +112,11 @@ Result<std::string> write_intent_file(const std::string& json) {
   // An empty table would not be printed, and its absence means something else.
   for (const char* part : {"pools", "services"})
     if (!intent.contains(part)) intent[part] = Json::object();
+  constexpr toml::format_flags kPlain =
+      ~(toml::format_flags::indentation | toml::format_flags::allow_literal_strings);
+  const toml::table root = to_table(intent, 0);
   std::ostringstream out;
-  out << toml::toml_formatter{to_table(intent, 0)} << '\n';
+  out << toml::toml_formatter{root, toml::toml_formatter::default_flags & kPlain} << '\n';
   return out.str();
 }
 

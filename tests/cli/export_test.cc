@@ -31,11 +31,12 @@ Intent everything() {
   web.backends[*Address::parse("10.0.0.21")] = backend(100, BackendMode::enabled);
   web.backends[*Address::parse("10.0.0.22")] = backend(0, BackendMode::disabled);
   web.backends[*Address::parse("10.0.0.23")] = backend(65535, BackendMode::draining, 1795435200);
-  web.backends[*Address::parse("2001:db8::7")] = backend(7, BackendMode::draining);
+  web.backends[*Address::parse("10.0.0.24")] = backend(7, BackendMode::draining);
   Pool& dns = out.pools["0.dns-v6_"];
   dns.forwarding = Forwarding::ipip;
   dns.probe = {ProbeKind::udp, 53, UdpQuery::echo, "", "", 10, 9, 3, 2};
   dns.backends[*Address::parse("::ffff:10.0.0.1")] = backend(1, BackendMode::enabled);
+  dns.backends[*Address::parse("2001:db8::7")] = backend(2, BackendMode::disabled);
   out.pools["icmp"].probe = {ProbeKind::icmp, 0, UdpQuery::dns, "", "", 100, 100, 3, 2};
   out.pools["tcp"].probe = {ProbeKind::tcp, 443, UdpQuery::dns, "", "", 60000, 60000, 100, 100};
   out.pools["empty"].forwarding = Forwarding::l2;
@@ -142,7 +143,8 @@ TEST_F(Command, ExportPrintsWhatApplyReads) {
   auto again = applied(outcome.out, Intent{});
   ASSERT_TRUE(again) << again.error().text();
   EXPECT_EQ(again->pools.size(), all.pools.size());
-  EXPECT_NE(outcome.out.find("'10.0.0.21' = { mode = 'enabled', weight = 100 }"), std::string::npos)
+  EXPECT_NE(outcome.out.find(R"("10.0.0.21" = { mode = "enabled", weight = 100 })"),
+            std::string::npos)
       << outcome.out;
 }
 

@@ -64,7 +64,8 @@ TEST(LoneView, ComparesByThisTable) {
       {"dduuuuuu", {"dduuuuuu"}, false, true},
       {"dddduu", {"dduuuu"}, false, false},
       {"ddddd", {"dduuu"}, true, false},
-      {"uddud", {"duuuu"}, false, false},  // three down here, of the four that are up there two
+      {"uddud", {"duuuu"}, true, false},   // three of the four that are up there
+      {"udduu", {"duuuu"}, false, false},  // two of them
   };
   for (const Row& row : rows) {
     Views others;
@@ -262,7 +263,8 @@ TEST(LoneView, OfTwoThatDisagreeOneStays) {
 }
 
 TEST(LoneView, NeverAreAllOutWhateverTheOrderOfNews) {
-  for (uint32_t seed = 0; seed < 2000; ++seed) {
+  unsigned went = 0;
+  for (uint32_t seed = 0; seed < 400; ++seed) {
     std::mt19937 random(seed);
     const unsigned count = 2 + seed % 3;
     Nodes nodes(count);
@@ -284,9 +286,11 @@ TEST(LoneView, NeverAreAllOutWhateverTheOrderOfNews) {
       for (unsigned k = 1; k <= count; ++k)
         out += nodes.is_out("n" + std::to_string(k), "web") ||
                nodes.is_out("n" + std::to_string(k), "api");
+      went += out;
       ASSERT_LT(out, count) << "seed " << seed << ": a VIP of both pools would be nobody's";
     }
   }
+  EXPECT_GT(went, 1000u) << "or nothing was tried";
 }
 
 }  // namespace
