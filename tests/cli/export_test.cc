@@ -35,7 +35,7 @@ Intent everything() {
   Pool& dns = out.pools["0.dns-v6_"];
   dns.forwarding = Forwarding::ipip;
   dns.probe = {ProbeKind::udp, 53, UdpQuery::echo, "", "", 10, 9, 3, 2};
-  dns.backends[*Address::parse("::ffff:10.0.0.1")] = backend(1, BackendMode::enabled);
+  dns.backends[*Address::parse("10.0.0.1")] = backend(1, BackendMode::enabled);
   dns.backends[*Address::parse("2001:db8::7")] = backend(2, BackendMode::disabled);
   out.pools["icmp"].probe = {ProbeKind::icmp, 0, UdpQuery::dns, "", "", 100, 100, 3, 2};
   out.pools["tcp"].probe = {ProbeKind::tcp, 443, UdpQuery::dns, "", "", 60000, 60000, 100, 100};
