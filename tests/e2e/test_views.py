@@ -58,10 +58,11 @@ def all_show(lab, backends, down_on, seconds=15):
 @contextlib.contextmanager
 def cut(lab, node, backends=BACKENDS):
     """The bridge carries nothing between the node and these backends; all else goes on."""
-    drops = "".join(f'iifname "{node}" oifname "{b}" drop; iifname "{b}" oifname "{node}" drop; '
-                    for b in backends)
-    lab.run("router", "nft", f"table bridge cut {{ chain forward {{ "
-                             f"type filter hook forward priority 0; {drops} }} }}")
+    drops = [f'iifname "{a}" oifname "{b}" drop' for other in backends
+             for a, b in ((node, other), (other, node))]
+    rules = ["table bridge cut {", "chain forward {", "type filter hook forward priority 0;",
+             *drops, "}", "}"]
+    lab.run("router", "nft", "-f", "-", stdin="\n".join(rules) + "\n")
     try:
         yield
     finally:
