@@ -30,6 +30,8 @@ std::string lack_of(const ServiceFacts& service, const AnnounceRules& rules) {
 }
 
 Decision by_services(const VipFacts& vip, const AnnounceRules& rules) {
+  for (const ServiceFacts& service : vip.services)
+    if (!service.lone.empty()) return {Announcement::withdrawn, service.lone, false};
   size_t lacking = 0;
   std::string first_lack, first_panic;
   for (const ServiceFacts& service : vip.services) {

@@ -28,6 +28,7 @@ struct ServiceFacts {
   std::string pool;
   ServiceHealth health = ServiceHealth::down;
   uint32_t healthy = 0;  // backends of its pool
+  std::string lone;      // why this node is no way to them although others are; empty: it may be
 };
 
 struct VipFacts {

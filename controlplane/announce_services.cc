@@ -35,14 +35,17 @@ std::set<Address> vips_of(const Intent& intent) {
 }
 
 Announcer::Services announce_services(
-    const Intent& intent, const std::function<const PoolState*(const std::string&)>& state_of) {
+    const Intent& intent, const std::function<const PoolState*(const std::string&)>& state_of,
+    const std::map<std::string, std::string>& lone) {
   std::map<std::string, PoolFacts> pools;
   for (const auto& [name, pool] : intent.pools)
     if (const PoolState* state = state_of(name)) pools[name] = facts_of(pool, *state);
   Announcer::Services out;
   for (const auto& [key, service] : intent.services) {
     const PoolFacts& pool = pools[service.pool];
-    out[key.vip].push_back({key.text(), service.pool, pool.health, pool.healthy});
+    const auto why = lone.find(service.pool);
+    out[key.vip].push_back({key.text(), service.pool, pool.health, pool.healthy,
+                            why == lone.end() ? "" : why->second});
   }
   return out;
 }

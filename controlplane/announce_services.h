@@ -13,8 +13,9 @@ namespace guideway {
 
 std::set<Address> vips_of(const Intent& intent);
 
-// `state_of` a pool: null if there is none yet.
+// `state_of` a pool: null if there is none yet. `lone`: pools that this node is out of, and why.
 Announcer::Services announce_services(
-    const Intent& intent, const std::function<const PoolState*(const std::string&)>& state_of);
+    const Intent& intent, const std::function<const PoolState*(const std::string&)>& state_of,
+    const std::map<std::string, std::string>& lone);
 
 }  // namespace guideway

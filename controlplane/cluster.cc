@@ -14,6 +14,7 @@ namespace guideway {
 namespace {
 
 constexpr std::chrono::milliseconds kLook{100};
+constexpr std::chrono::milliseconds kShareLeast{300};
 
 }  // namespace
 
@@ -71,8 +72,10 @@ void Cluster::stop() {
   if (watch_ != 0) client_.unwatch(std::exchange(watch_, 0));
   if (lease_ != 0) client_.revoke(lease_, [](const EtcdResult<bool>&) {});
   lease_ = reported_lease_ = elected_lease_ = 0;
-  leasing_ = keeping_ = reporting_ = electing_ = loading_ = watched_ = false;
+  put_share_lease_ = 0;
+  leasing_ = keeping_ = reporting_ = sharing_ = electing_ = loading_ = watched_ = false;
   nodes_.clear();
+  shared_.clear();
   gone_.clear();
   revisions_.clear();
   elected_.clear();
@@ -83,6 +86,11 @@ void Cluster::stop() {
 void Cluster::report(const NodeReport& report) {
   report_ = report;
   if (started_) put_report();
+}
+
+void Cluster::share(std::string value) {
+  share_ = std::move(value);
+  put_share();
 }
 
 bool Cluster::has_lease() const {
@@ -125,6 +133,7 @@ void Cluster::look() {
   if (std::erase_if(gone_, [now](const auto& entry) { return now >= entry.second.until; }) != 0)
     tell();
   put_report();
+  put_share();
   elect();
 }
 
@@ -208,6 +217,25 @@ void Cluster::put_report() {
   });
 }
 
+// Once the node's name is known to be its own.
+void Cluster::put_share() {
+  const bool can = started_ && watched_ && lease_ != 0 && reported_lease_ == lease_;
+  if (!can || sharing_ || share_.empty()) return;
+  if ((share_ == put_share_ && put_share_lease_ == lease_) || Clock::now() < share_at_) return;
+  sharing_ = true;
+  share_at_ = Clock::now() + kShareLeast;
+  EtcdTxn txn;
+  txn.ops.push_back(EtcdOp::put(config_.prefix + "views/" + config_.node, share_, lease_));
+  client_.txn(std::move(txn), [this, alive = alive_, run = run_, put = share_,
+                               lease = lease_](const EtcdResult<EtcdTxnResult>& result) {
+    if (!*alive || run != run_) return;
+    sharing_ = false;
+    if (!result) return;  // with the next look
+    put_share_ = put;
+    put_share_lease_ = lease;
+  });
+}
+
 void Cluster::elect() {
   const bool can = started_ && watched_ && has_lease() && !electing_ && reported_lease_ == lease_;
   if (!can || elected_lease_ != 0) return;
@@ -273,7 +301,8 @@ void Cluster::on_events(const std::vector<EtcdEvent>& events) {
   bool changed = false;
   for (const EtcdEvent& event : events) {
     changed = changed || event.kv.key == elected_key() ||
-              event.kv.key.starts_with(config_.prefix + "nodes/");
+              event.kv.key.starts_with(config_.prefix + "nodes/") ||
+              event.kv.key.starts_with(config_.prefix + "views/");
     take(event.kv, event.kind == EtcdEvent::Kind::remove);
   }
   if (!changed) return;
@@ -285,11 +314,13 @@ void Cluster::take(const EtcdKeyValue& entry, bool removed) {
   if (!entry.key.starts_with(config_.prefix)) return;
   const std::string name = entry.key.substr(config_.prefix.size());
   const bool is_node = name.starts_with("nodes/");
-  if (!is_node && name != "elected") return;
+  const bool is_shared = name.starts_with("views/");
+  if (!is_node && !is_shared && name != "elected") return;
   int64_t& known = revisions_[name];
   if (entry.mod_revision <= known) return;
   known = entry.mod_revision;
   if (is_node) return take_node(name.substr(6), entry, removed);
+  if (is_shared) return take_shared(name.substr(6), entry, removed);
   const bool was = elected_lease_ == lease_ && lease_ != 0;
   elected_ = removed ? "" : entry.value;
   elected_lease_ = removed ? 0 : entry.lease;
@@ -316,6 +347,17 @@ void Cluster::take_node(const std::string& name, const EtcdKeyValue& entry, bool
   // Of one that cannot be read nothing is confirmed.
   node.report = report ? *report : NodeReport{};
   gone_.erase(name);
+}
+
+void Cluster::take_shared(const std::string& name, const EtcdKeyValue& entry, bool removed) {
+  if (removed) {
+    shared_.erase(name);
+  } else {
+    shared_[name] = {entry.key, entry.value, entry.mod_revision};
+  }
+  // Somebody else was at it: it is written anew.
+  if (name == config_.node && !sharing_ && (removed || entry.value != put_share_))
+    put_share_lease_ = 0;
 }
 
 void Cluster::tell() {

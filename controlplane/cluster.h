@@ -4,6 +4,7 @@
 //
 //   nodes/edge-1   what the node says of itself, as JSON; with its lease
 //   elected        the name of the elected node; with its lease
+//   views/edge-1   what the node shares beside that (health_view.h); with its lease
 //
 // A node lives as long as its lease. One that cannot renew it knows so before the others do: it is
 // lapsing (no has_lease()) from four fifths of the lease on, and the others count with it for a
@@ -68,6 +69,17 @@ class Cluster {
   // What this node says of itself; it lives from the first call on.
   void report(const NodeReport& report);
 
+  // What this node shares: the newest, written at most every 300 ms.
+  void share(std::string value);
+  struct Shared {
+    std::string key, value;
+    int64_t revision = 0;  // of etcd's: another one, another value
+  };
+  // By node, this one included; a node's goes with its lease.
+  const std::map<std::string, Shared>& shared() const { return shared_; }
+  // What is known of the others comes from etcd as it is now, as far as this node can know.
+  bool is_current() const { return has_lease() && watched_; }
+
   // The lease is kept, or was less than four fifths of it ago. False before the first.
   bool has_lease() const;
   bool is_elected() const;  // and may act
@@ -92,10 +104,12 @@ class Cluster {
   void lost_lease();
   void put_report();
   void on_report_put(const NodeReport& put, const EtcdResult<EtcdTxnResult>& result);
+  void put_share();
   void elect();
   void load();
   void take(const EtcdKeyValue& entry, bool removed);
   void take_node(const std::string& name, const EtcdKeyValue& entry, bool removed);
+  void take_shared(const std::string& name, const EtcdKeyValue& entry, bool removed);
   void on_events(const std::vector<EtcdEvent>& events);
   void tell();
 
@@ -121,6 +135,13 @@ class Cluster {
   int64_t reported_lease_ = 0;
   bool reporting_ = false;
   bool electing_ = false;
+
+  std::string share_;  // empty: nothing yet
+  std::string put_share_;
+  int64_t put_share_lease_ = 0;
+  Clock::time_point share_at_{};  // for the next
+  bool sharing_ = false;
+  std::map<std::string, Shared> shared_;
 
   uint64_t watch_ = 0;
   bool loading_ = false;

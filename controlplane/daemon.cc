@@ -26,7 +26,10 @@ constexpr std::chrono::seconds kDrainLook{1};
 }  // namespace
 
 Daemon::Daemon(const NodeConfig& config, std::string bpf_dir)
-    : config_(config), bpf_dir_(std::move(bpf_dir)), started_(std::time(nullptr)) {}
+    : config_(config),
+      bpf_dir_(std::move(bpf_dir)),
+      started_(std::time(nullptr)),
+      lone_(static_cast<uint64_t>(started_) << 20) {}
 
 Daemon::~Daemon() {
   // The server's threads wait for what the delivery promised: those promises are broken first.
@@ -208,6 +211,7 @@ Status Daemon::status() const {
   out.node.revision = intent()->revision;
   out.cluster = cluster_status();
   delivery_->describe(out);
+  describe_views(out);
   for (PoolStatus& pool : out.pools)
     if (pool.change) pool.change->waits = planner_->waits(pool.name);
   return out;

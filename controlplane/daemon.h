@@ -19,8 +19,10 @@
 #include "controlplane/etcd_client.h"
 #include "controlplane/event_loop.h"
 #include "controlplane/http_server.h"
+#include "controlplane/lone_view.h"
 #include "controlplane/planner.h"
 #include "controlplane/result.h"
+#include "controlplane/shared_views.h"
 #include "controlplane/store.h"
 #include "controlplane/store_etcd.h"
 #include "controlplane/unique_fd.h"
@@ -79,6 +81,10 @@ class Daemon : public Control {
   bool is_elected() const;
   uint64_t confirmed() const;
   std::optional<ClusterStatus> cluster_status() const;
+  // daemon_views.cc
+  void look_at_views();
+  std::map<std::string, std::set<Address>> agreed_down(bool current) const;
+  void describe_views(Status& status) const;
 
   const NodeConfig config_;
   const std::string bpf_dir_;
@@ -88,14 +94,16 @@ class Daemon : public Control {
   EventLoop::Clock::time_point connected_at_ = EventLoop::Clock::now();  // to a dataplane
   bool was_elected_ = false;
   uint64_t last_confirmed_ = 0;
+  LoneView lone_;
   UniqueFd lock_;
   std::atomic<bool> failed_{false};
   // In order of making: each needs those above.
   std::unique_ptr<EventLoop> loop_;
-  std::unique_ptr<EtcdClient> etcd_;  // null, and the next two: not in a cluster
+  std::unique_ptr<EtcdClient> etcd_;  // null, and so cluster_ and views_: not in a cluster
   std::unique_ptr<Store> store_;
   EtcdStore* etcd_store_ = nullptr;  // it is store_
   std::unique_ptr<Cluster> cluster_;
+  std::unique_ptr<SharedViews> views_;
   std::unique_ptr<Delivery> delivery_;
   std::unique_ptr<AgentClient> agents_;  // null: not asked
   std::unique_ptr<Planner> planner_;

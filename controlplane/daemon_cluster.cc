@@ -80,6 +80,7 @@ Result<void> Daemon::make_store() {
                                        Cluster::Config{cluster.prefix + "live/", config_.name,
                                                        std::chrono::seconds(cluster.lease_s)},
                                        [this] { on_cluster(); });
+  views_ = std::make_unique<SharedViews>(config_.name);
   etcd_store_->on_state([this] { on_cluster(); });
   return {};
 }
@@ -107,6 +108,7 @@ void Daemon::on_cluster() {
       state.membership != EtcdStore::Membership::alone && !(state.current && cluster_->has_lease());
   delivery_->announcer().set_lease_lapsing(left_behind);
   report();
+  look_at_views();
   if (planner_ != nullptr && is_elected() != std::exchange(was_elected_, is_elected()))
     planner_->look();
 }
@@ -171,7 +173,12 @@ std::optional<ClusterStatus> Daemon::cluster_status() const {
   out.elected = cluster_->elected();
   out.refused = state.refused;
   for (const auto& [name, node] : cluster_->nodes()) {
-    ClusterStatus::Node shown{name, node.alive, name == config_.name, node.report, node.problem};
+    ClusterStatus::Node shown;
+    shown.name = name;
+    shown.alive = node.alive;
+    shown.self = name == config_.name;
+    shown.report = node.report;
+    shown.problem = node.problem;
     out.nodes.push_back(std::move(shown));
   }
   return out;

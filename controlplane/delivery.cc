@@ -219,8 +219,16 @@ void Delivery::tell_announcer() {
   loop_.cancel(std::exchange(announce_, 0));
   // Before the first verdicts nothing is known that could be worth a change.
   if (!announces_ || !health_->settled()) return;
-  announcer_->set_services(
-      announce_services(*intent_, [this](const std::string& pool) { return health_->pool(pool); }));
+  announcer_->set_services(announce_services(
+      *intent_, [this](const std::string& pool) { return health_->pool(pool); }, lone_));
+}
+
+bool Delivery::serves() const {
+  return alive_ && announces_ && announcer_->mode().mode == NodeMode::normal;
+}
+
+void Delivery::set_lone(const std::map<std::string, std::string>& pools) {
+  if (std::exchange(lone_, pools) != pools) tell_announcer();
 }
 
 void Delivery::publish() {

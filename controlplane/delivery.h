@@ -10,8 +10,10 @@
 #include <cstdint>
 #include <functional>
 #include <future>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -56,6 +58,15 @@ class Delivery {
   bool has_begun() const { return intent_ != nullptr; }
   // Ready once that revision is adopted, or is known not to be soon: refused, no dataplane, late.
   std::future<void> adopted(uint64_t revision);
+
+  const Health& health() const { return *health_; }
+  void set_agreed_down(const std::map<std::string, std::set<Address>>& agreed) {
+    health_->set_agreed_down(agreed);
+  }
+  // The dataplane lives, and the operator wants this node to forward.
+  bool serves() const;
+  // Pools that this node is out of, and why (lone_view.h).
+  void set_lone(const std::map<std::string, std::string>& pools);
 
   const EventLog& events() const { return health_->events(); }
 
@@ -130,7 +141,8 @@ class Delivery {
   std::function<void()> on_adoption_;
   EventLoop::TimerId retry_ = 0;
   EventLoop::TimerId announce_ = 0;  // the announcer has not been told the newest yet
-  bool announces_ = false;           // the intent is the one to announce
+  std::map<std::string, std::string> lone_;
+  bool announces_ = false;  // the intent is the one to announce
   EventLoop::TimerId heartbeat_timer_ = 0;
   Heartbeats heartbeats_;
   bool alive_ = false;

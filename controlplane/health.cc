@@ -230,6 +230,22 @@ void Health::schedule_slow_starts() {
   });
 }
 
+void Health::set_agreed_down(const std::map<std::string, std::set<Address>>& agreed) {
+  std::set<std::string> touched;
+  static const std::set<Address> kNone;
+  for (auto& [name, pool] : pools_) {
+    const auto now = agreed.find(name);
+    const auto before = agreed_down_.find(name);
+    const auto& these = now == agreed.end() ? kNone : now->second;
+    if (these == (before == agreed_down_.end() ? kNone : before->second)) continue;
+    pool.agreed_down(these);
+    touched.insert(name);
+  }
+  agreed_down_ = agreed;
+  settle(touched);
+  if (!touched.empty()) schedule_slow_starts();
+}
+
 bool Health::settled() const {
   return !anything_probed() || patience_over_ ||
          (begun_ && targets_timer_ == 0 && unjudged_.empty());

@@ -54,6 +54,9 @@ class Health {
   // Which connection of a dataplane there is, counted from 1; 0: none.
   void set_dataplane(uint64_t connection);
 
+  // By pool, the backends that all living nodes of the cluster see down.
+  void set_agreed_down(const std::map<std::string, std::set<Address>>& agreed);
+
   // Each backend that can be probed has been judged, or this has taken too long.
   bool settled() const;
   Release release(const std::string& pool, const Address& backend) const;
@@ -104,6 +107,7 @@ class Health {
 
   std::shared_ptr<const Intent> intent_;
   std::map<std::string, PoolState> pools_;
+  std::map<std::string, std::set<Address>> agreed_down_;
   std::map<std::string, Address> vips_;       // that a pool's probes go to
   std::unordered_map<uint32_t, Name> names_;  // by target id
   std::map<Name, uint32_t> ids_;

@@ -63,11 +63,17 @@ Result<WantedBackend> read_backend(const json& object, const std::string& path) 
     return out;
   }
   if (out->mode != BackendMode::draining) return only_of_draining(until_path);
+  // TOML has no null.
+  if (*until == "never") {
+    out->drain_until = 0;
+    return out;
+  }
   if (until->is_string()) out->drain_until = utc_seconds(until->get_ref<const std::string&>());
   if (out->drain_until.value_or(0) == 0) {
-    return fail(until_path,
-                "must be a time in UTC, or null for no deadline, got " + json_shown(*until),
-                "like \"2026-11-23T12:00:00Z\"");
+    return fail(
+        until_path,
+        "must be a time in UTC, or null or \"never\" for no deadline, got " + json_shown(*until),
+        "like \"2026-11-23T12:00:00Z\"");
   }
   return out;
 }

@@ -13,6 +13,8 @@ constexpr uint32_t kSlowSteps = 64;
 constexpr uint64_t kSlowStepLeast = 100 * kMs;
 constexpr uint64_t kPanicGraceLeast = 1000 * kMs;
 constexpr uint64_t kDownLinger = 10'000 * kMs;
+// Also when all nodes agree: what all have in common may have been at fault for a moment.
+constexpr uint64_t kDownLingerLeast = 2'000 * kMs;
 
 uint64_t slow_step_ns(uint64_t slow_start_ns) {
   return std::max(slow_start_ns / kSlowSteps, kSlowStepLeast);
@@ -50,6 +52,20 @@ const char* condition_name(PoolCondition condition) {
       break;
   }
   return "blind";
+}
+
+const char* sight_name(Sight sight) {
+  switch (sight) {
+    case Sight::down:
+      return "down";
+    case Sight::no_way:
+      return "no_way";
+    case Sight::blind:
+      return "blind";
+    case Sight::unknown:
+      break;
+  }
+  return "unknown";
 }
 
 bool PoolState::is_candidate(const Backend& backend) const {
@@ -150,6 +166,7 @@ void PoolState::judged(const Address& address, const Judge::Change& change, uint
   if (change.blind || change.seen == Seen::unknown) return;
   if (change.seen == Seen::down && backend.seen != Seen::down) {
     backend.fell_ns = now_ns;
+    backend.agreed = false;
     backend.slow_ns = 0;
   } else if (change.seen == Seen::up && backend.seen != Seen::up) {
     begin_slow_start(backend, now_ns);
@@ -291,8 +308,17 @@ Release PoolState::release_of(const Backend& backend, bool any_up, uint64_t now_
   return {0, backend.seen != Seen::down};
 }
 
+uint64_t PoolState::linger_end(const Backend& backend) const {
+  return backend.fell_ns + (backend.agreed ? kDownLingerLeast : kDownLinger);
+}
+
 bool PoolState::lingers(const Backend& backend, uint64_t now_ns) const {
-  return backend.seen == Seen::down && now_ns < backend.fell_ns + kDownLinger;
+  return backend.seen == Seen::down && now_ns < linger_end(backend);
+}
+
+void PoolState::agreed_down(const std::set<Address>& backends) {
+  for (auto& [address, backend] : backends_)
+    backend.agreed = backend.seen == Seen::down && backends.contains(address);
 }
 
 uint64_t PoolState::next_settle_ns() const {
@@ -300,7 +326,7 @@ uint64_t PoolState::next_settle_ns() const {
   const uint64_t step = slow_step_ns(slow_start_ns_);
   const auto take = [&](uint64_t due) { next = next == 0 ? due : std::min(next, due); };
   for (const auto& [address, backend] : backends_) {
-    if (gue_ && lingers(backend, settled_ns_)) take(backend.fell_ns + kDownLinger);
+    if (gue_ && lingers(backend, settled_ns_)) take(linger_end(backend));
     if (backend.slow_ns != 0)
       take(backend.slow_ns + ((settled_ns_ - backend.slow_ns) / step + 1) * step);
   }
@@ -317,6 +343,26 @@ std::optional<PoolState::View> PoolState::view(const Address& address) const {
   if (entry == backends_.end()) return {};
   const Backend& backend = entry->second;
   return View{backend.state, reason_of(backend), backend.since_ns, backend.release};
+}
+
+PoolOutlook PoolState::outlook() const {
+  PoolOutlook out;
+  for (const auto& [address, backend] : backends_) {
+    if (!is_candidate(backend)) continue;
+    ++out.of;
+    if (!backend.reachable) {
+      out.not_up[address] = Sight::no_way;
+    } else if (backend.seen == Seen::down) {
+      out.not_up[address] = Sight::down;
+    } else if (backend.blind) {
+      out.not_up[address] = Sight::blind;
+    } else if (backend.seen == Seen::unknown) {
+      out.not_up[address] = Sight::unknown;
+    } else {
+      ++out.up;
+    }
+  }
+  return out;
 }
 
 }  // namespace guideway

@@ -16,8 +16,8 @@
 // slots'
 //   hash), while others are up that can have the rest.
 // - `gue`: a backend that is down is tried last for down_linger (others may still send it flows, or
-//   it may be a mistake), and left out after. One that drains keeps its slots here: the plan takes
-//   them (pool_plan.h).
+//   it may be a mistake), and left out after; sooner when all nodes are known to see it down. One
+//   that drains keeps its slots here: the plan takes them (pool_plan.h).
 // - Blind: probing is broken on this side for at least one of its backends; verdicts are as they
 //   were.
 //
@@ -27,6 +27,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -58,6 +59,24 @@ struct Release {
   bool operator==(const Release&) const = default;
 };
 
+// What keeps a backend that is to take flows from being up.
+enum class Sight : uint8_t {
+  down,
+  no_way,   // no next hop
+  blind,    // its probes tell nothing; it is taken for what it was
+  unknown,  // no probe has been answered yet
+};
+const char* sight_name(Sight sight);
+
+// Of the backends that are to take flows (enabled, with weight).
+struct PoolOutlook {
+  uint32_t of = 0;  // so many there are
+  uint32_t up = 0;
+  bool cut = false;  // not_up does not hold all that are not up
+  std::map<Address, Sight> not_up;
+  bool operator==(const PoolOutlook&) const = default;
+};
+
 struct PoolTransition {
   std::optional<Address> backend;  // none: the pool as a whole
   std::string from, to;            // names of states or conditions
@@ -77,6 +96,9 @@ class PoolState {
   void judged(const Address& backend, const Judge::Change& change, uint64_t now_ns);
   // Whether packets have a way to it; `reason` if not.
   void reachable(const Address& backend, bool is, const std::string& reason);
+
+  // The backends that all living nodes of the cluster see down.
+  void agreed_down(const std::set<Address>& backends);
 
   struct Settled {
     Transitions transitions;
@@ -104,6 +126,8 @@ class PoolState {
   // Nothing for one that is not a member.
   std::optional<View> view(const Address& backend) const;
 
+  PoolOutlook outlook() const;
+
   PoolCondition condition() const { return condition_; }
   const std::string& condition_reason() const { return condition_reason_; }
   uint64_t condition_since_ns() const { return condition_since_; }
@@ -120,6 +144,7 @@ class PoolState {
     bool reachable = true;
     std::string unreachable_reason;
     uint64_t fell_ns = 0;                   // last verdict of down
+    bool agreed = false;                    // down, and all nodes say so
     uint64_t slow_ns = 0;                   // when slow start began; 0: none
     bool in_panic = false;                  // keeps its slots although it is down
     BackendState state = BackendState::up;  // as it was last reported
@@ -137,6 +162,7 @@ class PoolState {
   void choose_for_panic(uint64_t now_ns);
   bool set_releases(uint64_t now_ns);
   Release release_of(const Backend& backend, bool any_up, uint64_t now_ns) const;
+  uint64_t linger_end(const Backend& backend) const;
   bool lingers(const Backend& backend, uint64_t now_ns) const;
   uint32_t slow_share(const Backend& backend, uint64_t now_ns) const;
 

@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@
 #include "controlplane/next_hops.h"
 #include "controlplane/pool_state.h"
 #include "controlplane/prober.h"
+#include "controlplane/shared_views.h"
 #include "dataplane/abi.h"
 
 namespace guideway {
@@ -41,6 +43,7 @@ struct BackendStatus {
   uint32_t slots = 0;               // owned
   std::optional<NextHop> next_hop;
   Traffic traffic;
+  std::optional<BackendSeen> seen;  // by the nodes; none: by this one alone
 };
 
 struct PoolStatus {
@@ -121,6 +124,8 @@ struct ClusterStatus {
     bool self = false;
     NodeReport report;
     std::string problem;
+    std::optional<uint32_t> down;  // backends that it does not see up; none: its view is not known
+    std::set<std::string> out;     // pools that it has taken itself out of
   };
   std::vector<Node> nodes;
 };

@@ -76,6 +76,14 @@ std::string write_sight(const std::optional<ProbeSight>& sight) {
          field("successes_needed", sight->successes_needed);
 }
 
+std::string write_seen(const std::optional<BackendSeen>& seen) {
+  if (!seen) return "null";
+  const auto quoted = [](const std::string& name) { return json_quoted(name); };
+  return "{\"nodes\":" + std::to_string(seen->nodes) +
+         field("down_on", array(seen->down_on, quoted)) +
+         field("blind_on", array(seen->blind_on, quoted)) + "}";
+}
+
 std::string write_backend(const BackendStatus& backend) {
   const std::string until = backend.drain_until == 0 ? "" : utc(backend.drain_until);
   return "{\"address\":" + quoted_plain(backend.address.text()) + field("weight", backend.weight) +
@@ -83,7 +91,7 @@ std::string write_backend(const BackendStatus& backend) {
          field("drain_until", time_or_null(until)) +
          field("state", quoted_plain(state_name(backend.state))) +
          field("reason", json_quoted(backend.reason)) +
-         field("since", time_or_null(backend.since)) +
+         field("since", time_or_null(backend.since)) + field("seen", write_seen(backend.seen)) +
          field("share_now", fraction(backend.share_now)) + write_sight(backend.sight) +
          field("share", fraction(backend.share)) + field("slots", backend.slots) +
          field("next_hop", write_next_hop(backend.next_hop)) + traffic(backend.traffic) + "}";
@@ -187,6 +195,8 @@ std::string write_cluster(const Status& status) {
            field("generation", report.generation) +
            field("digest", quoted_plain(report.digest == 0 ? "" : hex16(report.digest))) +
            field("behind", newest > report.revision ? newest - report.revision : 0) +
+           field("down", one.down ? std::to_string(*one.down) : "null") +
+           field("out", array(one.out, [](const std::string& name) { return json_quoted(name); })) +
            field("problem", json_quoted(one.problem)) + "}";
   };
   return "{\"state\":" + json_quoted(cluster.state) +

@@ -11,7 +11,20 @@ std::string state_of(const Json& node) {
   if (!text(node, "problem").empty()) return "unreadable";
   if (!truth(node, "alive")) return "gone";
   if (number(node, "generation") == 0) return "no dataplane";
+  if (!list(field(node, "out"), "out").empty()) return "OUT";
   return number(node, "behind") == 0 ? "alive" : "behind";
+}
+
+// So many backends it does not see up.
+std::string sees_down(const Json& node) {
+  return field(node, "down").is_number() ? std::to_string(number(node, "down")) : "";
+}
+
+std::string joined(const Json& names) {
+  std::string out;
+  for (const Json& name : names)
+    out += (out.empty() ? "" : ", ") + (name.is_string() ? name.get<std::string>() : "");
+  return out;
 }
 
 void print(const Context& context, const Json& cluster) {
@@ -29,6 +42,7 @@ void print(const Context& context, const Json& cluster) {
                {"REVISION", true},
                {"GENERATION", true},
                {"DIGEST"},
+               {"SEES DOWN", true, true},
                {"VERSION"},
                {""}});
   for (const Json& node : list(field(cluster, "nodes"), "nodes")) {
@@ -37,10 +51,13 @@ void print(const Context& context, const Json& cluster) {
     if (text(cluster, "elected") == text(node, "name"))
       notes += notes.empty() ? "elected" : ", elected";
     table.add({text(node, "name"),
-               {how, how == "alive" ? Colour::good : Colour::warning},
+               {how, how == "alive" ? Colour::good
+                     : how == "OUT" ? Colour::bad
+                                    : Colour::warning},
                std::to_string(number(node, "revision")),
                std::to_string(number(node, "generation")),
                text(node, "digest"),
+               sees_down(node),
                text(node, "version"),
                notes});
   }
@@ -87,10 +104,14 @@ void cluster_problems(const Json& status, std::vector<std::string>& out) {
   if (refused.is_object())
     for (const auto& [key, reason] : refused.items())
       out.push_back("cluster: " + key + " " +
-                    (reason.is_string() ? reason.get<std::string>() : "") + ": left as it was");
+                    (reason.is_string() ? reason.get<std::string>() : "") +
+                    (key.find("/live/") == std::string::npos ? ": left as it was" : ": left aside"));
   for (const Json& node : list(field(cluster, "nodes"), "nodes")) {
     const std::string name = "node " + text(node, "name");
     if (!text(node, "problem").empty()) out.push_back(name + ": " + text(node, "problem"));
+    if (const Json& pools = list(field(node, "out"), "out"); !pools.empty())
+      out.push_back(name + ": it alone cannot reach backends of " + joined(pools) +
+                    ", so it has withdrawn their VIPs -> look at its links");
     if (truth(node, "self")) continue;
     if (!truth(node, "alive")) out.push_back(name + ": gone without a word");
     for (const Json& other : list(field(cluster, "nodes"), "nodes")) {

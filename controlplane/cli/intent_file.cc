@@ -3,6 +3,7 @@
 
 #include <toml++/toml.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -58,7 +59,66 @@ class Translator {
   const std::string& name_;
 };
 
+toml::array to_array(const Json& json);
+
+// TOML has no null: there is a word for what it means.
+std::string word_for_null(const std::string& key) {
+  return key == "drain_until" ? "never" : "none";
+}
+
+// Settings of a pool stand line by line, what belongs to one backend or service in one.
+toml::table to_table(const Json& json, unsigned depth) {
+  toml::table out;
+  for (const auto& [key, value] : json.items()) {
+    if (value.is_object()) {
+      out.insert(key, to_table(value, depth + 1));
+      const bool has_tables =
+          std::any_of(value.begin(), value.end(), [](const Json& one) { return one.is_object(); });
+      out.get_as<toml::table>(key)->is_inline(depth > 0 && !has_tables && !value.empty());
+    } else if (value.is_array()) {
+      out.insert(key, to_array(value));
+    } else if (value.is_string()) {
+      out.insert(key, value.get<std::string>());
+    } else if (value.is_boolean()) {
+      out.insert(key, value.get<bool>());
+    } else if (value.is_number_integer()) {
+      out.insert(key, value.get<int64_t>());
+    } else if (value.is_number()) {
+      out.insert(key, value.get<double>());
+    } else if (key == "probe") {
+      toml::table none{{"kind", "none"}};
+      none.is_inline(true);
+      out.insert(key, std::move(none));
+    } else {
+      out.insert(key, word_for_null(key));
+    }
+  }
+  return out;
+}
+
+toml::array to_array(const Json& json) {
+  toml::array out;
+  for (const Json& value : json)
+    if (value.is_string()) out.push_back(value.get<std::string>());
+  return out;
+}
+
 }  // namespace
+
+Result<std::string> write_intent_file(const std::string& json) {
+  Json intent = Json::parse(json, nullptr, false);
+  if (!intent.is_object()) return fail("/v1/intent", "the answer is no object");
+  intent.erase("revision");
+  // An empty table would not be printed, and its absence means something else.
+  for (const char* part : {"pools", "services"})
+    if (!intent.contains(part)) intent[part] = Json::object();
+  constexpr toml::format_flags kPlain =
+      ~(toml::format_flags::indentation | toml::format_flags::allow_literal_strings);
+  const toml::table root = to_table(intent, 0);
+  std::ostringstream out;
+  out << toml::toml_formatter{root, toml::toml_formatter::default_flags & kPlain} << '\n';
+  return out.str();
+}
 
 std::string IntentFile::place(const std::string& field, const std::string& name) const {
   for (std::string path = field; !path.empty();) {

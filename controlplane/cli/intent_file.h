@@ -27,4 +27,9 @@ struct IntentFile {
   static Result<IntentFile> load(const std::string& path);
 };
 
+// The other way: the answer of GET /v1/intent as a file whose load gives the same intent again. All
+// settings are written out, so that it does not depend on what it is applied to; the revision is
+// left out, for it would be refused by any other.
+Result<std::string> write_intent_file(const std::string& json);
+
 }  // namespace guideway::cli

@@ -21,6 +21,7 @@
 #include "controlplane/cli/drain.h"
 #include "controlplane/cli/events.h"
 #include "controlplane/cli/explain.h"
+#include "controlplane/cli/export.h"
 #include "controlplane/cli/node.h"
 #include "controlplane/cli/pool.h"
 #include "controlplane/cli/service.h"
@@ -282,6 +283,9 @@ void add_other_commands(CLI::App& app, Line& line) {
                              [&] { return apply(line.context, line.file, line.dry_run); });
   command->add_option("FILE", line.file, "the file; - is the standard input")->required();
   command->add_flag("--dry-run", line.dry_run, "only show what would change");
+
+  add(app, line, "export", "services and pools as a TOML file, for apply",
+      [&] { return export_intent(line.context); });
 
   command = add(app, line, "explain", "where a flow goes, and why",
                 [&] { return explain(line.context, line.client, line.service); });

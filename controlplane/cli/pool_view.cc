@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/cli/pool_view.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <map>
 
@@ -28,6 +29,16 @@ std::string with(const std::string& text, const std::string& more) {
   return text.empty() || more.empty() ? text + more : text + "; " + more;
 }
 
+// "n1, n2"; of many, how many more.
+std::string names(const Json& list) {
+  constexpr size_t kShown = 4;
+  std::string out;
+  for (size_t i = 0; i < std::min(list.size(), kShown); ++i)
+    out += (i > 0 ? ", " : "") + (list[i].is_string() ? list[i].get<std::string>() : "");
+  if (list.size() > kShown) out += " and " + std::to_string(list.size() - kShown) + " more";
+  return printable(out);
+}
+
 std::string drain_end(const Json& backend) {
   std::string until = text(backend, "drain_until");
   return until.empty() ? "without a deadline" : "disabled in " + time_left(until) + ", at " + until;
@@ -37,13 +48,13 @@ std::string drain_end(const Json& backend) {
 std::string detail(const Json& backend) {
   const std::string state = text(backend, "state");
   const std::string reason = text(backend, "reason");
-  std::string out;
+  std::string out = where_down(backend);
   if (state == "up") {
     if (share_now(backend) < 1)
-      out = "slow start: " + percent(share_now(backend)) + " of its slots";
+      out = with(out, "slow start: " + percent(share_now(backend)) + " of its slots");
     out = with(out, next_hop(field(backend, "next_hop")));
   } else {
-    out = reason;
+    out = with(out, reason);
     const uint64_t needed = number(backend, "successes_needed");
     if (state == "down" && needed != 0) {
       out = with(out, std::to_string(number(backend, "successes")) + " of " +
@@ -101,6 +112,20 @@ void print_change(const Context& context, const Json& pool) {
 
 }  // namespace
 
+std::string where_down(const Json& backend) {
+  const Json& seen = field(backend, "seen");
+  if (!seen.is_object()) return "";
+  const Json& down = list(field(seen, "down_on"), "down_on");
+  const Json& blind = list(field(seen, "blind_on"), "blind_on");
+  std::string out;
+  if (down.size() == number(seen, "nodes")) {
+    out = "down on all nodes";
+  } else if (!down.empty()) {
+    out = "down on " + names(down) + (down.size() == 1 ? " only" : "");
+  }
+  return with(out, blind.empty() ? "" : "blind on " + names(blind));
+}
+
 std::string backend_summary(const Json& pool) {
   const Json& backends = list(field(pool, "backends"), "backends");
   std::map<std::string, size_t> states;
@@ -146,7 +171,8 @@ void print_backends(const Context& context, const Json& pool, size_t backends_ma
   size_t printed = 0, left_out = 0;
   for (const Json& backend : backends) {
     std::string state = text(backend, "state");
-    if (!all && state == "up") continue;
+    const bool well = state == "up" && where_down(backend).empty();
+    if (!all && well) continue;
     if (printed == backends_max) {
       ++left_out;
       continue;
@@ -156,7 +182,7 @@ void print_backends(const Context& context, const Json& pool, size_t backends_ma
     const std::string since = age(text(backend, "since"));
     table.add({text(backend, "address"),
                std::to_string(number(backend, "weight")),
-               {state, colour_of(state)},
+               {state, state == "up" && !well ? Colour::warning : colour_of(state)},
                since.empty() ? "" : since + " ago",
                rtt.is_number() ? microseconds(number(backend, "rtt_us")) : "",
                share(backend),

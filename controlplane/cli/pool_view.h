@@ -17,6 +17,10 @@ std::string backend_summary(const nlohmann::json& pool);
 // "none".
 std::string probe_words(const nlohmann::json& probe);
 
+// Where in the cluster it is down: "down on n2 only", "down on n1, n2", "down on all nodes"; and
+// where nothing can be told. Empty: nowhere, or there is no cluster.
+std::string where_down(const nlohmann::json& backend);
+
 // "PANIC" or "BLIND", or nothing, of a pool.
 std::string alarm(const nlohmann::json& pool);
 

@@ -100,11 +100,15 @@ void pool_problems(const Json& pool, std::vector<std::string>& out) {
   std::map<std::string, size_t> seen;
   for (const Json& backend : backends) {
     std::string state = text(backend, "state");
-    if (state == "up" || is_by_order(state) || ++seen[state] > kBackendsNamed) continue;
+    const std::string where = where_down(backend);
+    if (is_by_order(state) || (state == "up" && where.empty())) continue;
+    if (state == "up") state = "up here";
+    if (++seen[state] > kBackendsNamed) continue;
     std::string line = "pool " + name;
-    line += ": backend " + text(backend, "address");
-    line += " " + state;
-    out.push_back(line += reason_of(backend));
+    line += ": backend " + text(backend, "address") + " ";
+    if (state != "down" || where.empty()) line += state + (where.empty() ? "" : ", ");
+    line += where;
+    out.push_back(line += state == "up here" ? "" : reason_of(backend));
   }
   for (const auto& [state, count] : seen) {
     if (count <= kBackendsNamed) continue;

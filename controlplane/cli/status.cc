@@ -131,7 +131,8 @@ bool all_up(const Json& pool) {
   const Json& backends = list(field(pool, "backends"), "backends");
   return std::all_of(backends.begin(), backends.end(), [](const Json& backend) {
     std::string state = text(backend, "state");
-    return state == "up" || state == "no_weight" || state == "disabled";
+    return (state == "up" && where_down(backend).empty()) || state == "no_weight" ||
+           state == "disabled";
   });
 }
 

@@ -56,7 +56,7 @@ _guideway_options() {
 # The word after ${#arguments[@]} positional ones.
 _guideway_argument() {
   case "$command:${#arguments[@]}" in
-    :0) _guideway_offer "status apply explain events doctor service pool backend node cluster agent" ;;
+    :0) _guideway_offer "status apply export explain events doctor service pool backend node cluster agent" ;;
     service:0) _guideway_offer "add remove list" ;;
     pool:0) _guideway_offer "add set remove list show" ;;
     backend:0) _guideway_offer "add remove drain enable disable weight list" ;;

@@ -53,6 +53,79 @@ std::string status_of(const Json& answer, int exit_code = 0) {
   return outcome.out;
 }
 
+Json seen(uint64_t nodes, const std::vector<std::string>& down_on,
+          const std::vector<std::string>& blind_on = {}) {
+  return {{"nodes", nodes}, {"down_on", down_on}, {"blind_on", blind_on}};
+}
+
+TEST(Status, TellsWhereInTheClusterABackendIsDown) {
+  struct {
+    const char* state;
+    Json seen;
+    std::string problem, detail;
+  } cases[] = {
+      {"up", nullptr, "", "eth1, 02:"},
+      {"up", seen(3, {}), "", "  eth1, 02:"},
+      {"up", seen(3, {"n2"}), "up here, down on n2 only\n", "down on n2 only; eth1"},
+      {"up", seen(3, {"n2", "n3"}), "up here, down on n2, n3\n", "down on n2, n3; eth1"},
+      {"up", seen(3, {}, {"n3"}), "up here, blind on n3\n", "blind on n3; eth1"},
+      {"down", nullptr, "down: silent\n", "  silent"},
+      {"down", seen(3, {"n1"}), "down on n1 only: silent\n", "down on n1 only; silent"},
+      {"down", seen(2, {"n1", "n2"}), "down on all nodes: silent\n", "down on all nodes; silent"},
+      {"down", seen(4, {"n1", "n2"}, {"n3"}), "down on n1, n2; blind on n3: silent\n",
+       "down on n1, n2; blind on n3; silent"},
+      {"down", seen(9, {"n1", "n2", "n3", "n4", "n5", "n6"}),
+       "down on n1, n2, n3, n4 and 2 more: silent\n", "n4 and 2 more; silent"},
+      {"no_next_hop", seen(3, {"n1"}), "no_next_hop, down on n1 only: silent\n",
+       "down on n1 only; silent"},
+  };
+  for (const auto& one : cases) {
+    Json status = healthy();
+    Json item = backend("10.0.0.7", one.state, "silent");
+    item["seen"] = one.seen;
+    status["pools"][0]["backends"] = Json::array({item});
+    const std::string out = status_of(status);
+    const std::string line = "  ! pool web: backend 10.0.0.7 ";
+    if (one.problem.empty()) {
+      EXPECT_EQ(out.find(line), std::string::npos) << out;
+    } else {
+      EXPECT_NE(out.find(line + one.problem), std::string::npos) << out;
+    }
+    EXPECT_NE(out.find(one.detail), std::string::npos) << out;
+  }
+}
+
+TEST(Status, OfALargePoolThoseThatAreDownElsewhereAreShown) {
+  Json status = healthy();
+  Json& backends = status["pools"][0]["backends"];
+  for (int i = 1; i <= 50; ++i) {
+    backends.push_back(backend("10.0.0." + std::to_string(i), "up", ""));
+    backends.back()["seen"] =
+        seen(2, i == 30 ? std::vector<std::string>{"n2"} : std::vector<std::string>{});
+  }
+  const std::string out = status_of(status);
+  EXPECT_NE(out.find("  10.0.0.30 "), std::string::npos) << out;
+  EXPECT_EQ(out.find("  10.0.0.31 "), std::string::npos) << out;
+}
+
+TEST(Status, TellsOfANodeThatTookItselfOut) {
+  Json status = healthy();
+  status["cluster"] = Json::parse(
+      R"({"state":"member","id":"1","endpoint":"e","problem":"","last_contact":null,"elected":"n1",
+      "refused":{"/guideway/live/views/n3":"has format 9"},"nodes":[
+      {"name":"n1","alive":true,"self":true,"generation":1,"behind":0,"down":0,"out":[]},
+      {"name":"n2","alive":true,"self":false,"generation":1,"behind":0,"down":3,"out":["web"]},
+      {"name":"n3","alive":true,"self":false,"generation":1,"behind":0,"down":null,"out":[]}]})");
+  const std::string out = status_of(status);
+  EXPECT_NE(out.find("  ! node n2: it alone cannot reach backends of web, so it has withdrawn "
+                     "their VIPs"),
+            std::string::npos)
+      << out;
+  EXPECT_NE(out.find("/guideway/live/views/n3 has format 9"), std::string::npos) << out;
+  EXPECT_NE(out.find("SEES DOWN"), std::string::npos) << out;
+  EXPECT_NE(out.find("  n2    OUT"), std::string::npos) << out;
+}
+
 TEST(Status, TellsHowVipsAreAnnounced) {
   Json status = healthy();
   status["vips"] = Json::parse(

@@ -9,7 +9,7 @@ namespace guideway {
 namespace {
 
 ServiceFacts service(ServiceHealth health, uint32_t healthy = 3, const char* name = "a:80/tcp") {
-  return {name, "web", health, healthy};
+  return {name, "web", health, healthy, ""};
 }
 
 VipFacts vip(std::vector<ServiceFacts> services, bool adopted = true) {
@@ -57,6 +57,21 @@ TEST(Announce, PanicReducesOrWithdraws) {
   EXPECT_EQ(judged(vip({kPanic})).announcement, Announcement::reduced);
   EXPECT_EQ(judged(vip({kReady, kPanic}), alive(), {1, true}),
             (Decision{Announcement::withdrawn, "pool web is in panic", true}));
+}
+
+TEST(Announce, WhatOthersReachAndThisNodeDoesNotIsWithdrawn) {
+  for (ServiceHealth health :
+       {ServiceHealth::ready, ServiceHealth::degraded, ServiceHealth::down, ServiceHealth::panic}) {
+    ServiceFacts lone = service(health, 1);
+    lone.lone = "it is alone";
+    const Decision withdrawn{Announcement::withdrawn, "it is alone", false};
+    EXPECT_EQ(judged(vip({lone})), withdrawn);
+    EXPECT_EQ(judged(vip({kReady, lone})), withdrawn) << "a VIP is announced as a whole";
+    EXPECT_EQ(judged(vip({lone}), alive(NodeMode::draining)), withdrawn);
+    // As with all that services say, not before the dataplane is known to forward.
+    EXPECT_EQ(judged(vip({lone}), NodeFacts{}, {}, Announcement::normal).announcement,
+              Announcement::normal);
+  }
 }
 
 TEST(Announce, TheNodeCountsForAllVips) {

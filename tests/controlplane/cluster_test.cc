@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "tests/controlplane/etcd_server.h"
+#include "tests/controlplane/etcd_test_client.h"
 #include "tests/controlplane/loop_thread.h"
 
 namespace guideway {
@@ -42,6 +43,15 @@ class TestNode {
     loop_([&] {
       report_.intent = report_.revision = report_.digest = revision;
       cluster_->report(report_);
+    });
+  }
+  void shares(const std::string& value) {
+    loop_([&] { cluster_->share(value); });
+  }
+  bool until_shared(const std::string& node, const std::string& value) {
+    return until([&](Cluster& cluster) {
+      const auto shared = cluster.shared().find(node);
+      return shared == cluster.shared().end() ? value.empty() : shared->second.value == value;
     });
   }
   void leave() {
@@ -139,6 +149,55 @@ TEST_F(ClusterTest, WithoutEtcdTheLeaseLapsesBeforeItEnds) {
   etcd_.start(0);
   ASSERT_TRUE(one.until([](Cluster& c) { return c.has_lease(); })) << one.problem();
   ASSERT_TRUE(one.until([](Cluster& c) { return c.is_elected(); }));
+}
+
+TEST_F(ClusterTest, WhatANodeSharesIsSeenByTheOthersAndGoesWithIt) {
+  TestNode one(etcd_, "n1", "a"), two(etcd_, "n2", "b");
+  one.shares("first");
+  ASSERT_TRUE(two.until_shared("n1", "first"));
+  ASSERT_TRUE(one.until_shared("n1", "first"));
+  const auto written = [&](TestNode& node) {
+    int64_t revision = 0;
+    node.until([&](Cluster& c) {
+      revision = c.shared().at("n1").revision;
+      return true;
+    });
+    return revision;
+  };
+  const int64_t before = written(two);
+  for (int i = 0; i < 1000; ++i) one.shares(std::to_string(i));
+  ASSERT_TRUE(two.until_shared("n1", "999"));
+  // Two nodes' reports and leases are settled by then: what was written since is what was shared.
+  EXPECT_LE(written(two) - before, 10) << "a thousand changes are a few writes";
+  one.die();
+  EXPECT_TRUE(two.until_shared("n1", "")) << "it has no lease any more";
+}
+
+TEST_F(ClusterTest, WhatANodeSharesIsMendedWhenSomebodyElseWritesThere) {
+  TestNode one(etcd_, "n1", "a");
+  one.shares("a view");
+  ASSERT_TRUE(one.until_shared("n1", "a view"));
+  EtcdConfig config;
+  config.endpoints = etcd_.urls();
+  TestClient stranger(config);
+  const auto put = stranger.put("/guideway/live/views/n1", "garbage");
+  ASSERT_TRUE(put);
+  EXPECT_TRUE(one.until([&](Cluster& c) {
+    const Cluster::Shared& shared = c.shared().at("n1");
+    return shared.value == "a view" && shared.revision > put->revision;
+  }));
+}
+
+TEST_F(ClusterTest, WhatANodeSharesComesBackWithItsLease) {
+  TestNode one(etcd_, "n1", "a");
+  one.shares("a view");
+  ASSERT_TRUE(one.until_shared("n1", "a view"));
+  EXPECT_TRUE(one.until([](Cluster& c) { return c.is_current(); }));
+  etcd_.end(0);
+  ASSERT_TRUE(one.until([](Cluster& c) { return !c.is_current(); }));
+  etcd_.start(0);
+  ASSERT_TRUE(one.until([](Cluster& c) { return c.is_current(); }));
+  EXPECT_TRUE(one.until_shared("n1", "a view"));
 }
 
 TEST(NodeReport, IsReadAsWritten) {

@@ -353,5 +353,81 @@ TEST_F(PoolStateTest, RandomHistoriesKeepTheRules) {
   }
 }
 
+// gue: down, and still the last hop for a while.
+class LingerTest : public PoolStateTest {
+ protected:
+  void SetUp() override {
+    Pool pool = pool_of(3);
+    pool.forwarding = Forwarding::gue;
+    begin(pool);
+    judge(1, Seen::down);
+    EXPECT_TRUE(holds(1));
+    EXPECT_EQ(share(1), 0u);
+  }
+  void pass(uint64_t time) {
+    now_ += time;
+    settle();
+  }
+};
+
+TEST_F(LingerTest, EndsAfterTenSeconds) {
+  EXPECT_EQ(state_.next_settle_ns(), now_ + 10 * kSecond);
+  pass(10 * kSecond - 1);
+  EXPECT_TRUE(holds(1));
+  pass(1);
+  EXPECT_FALSE(holds(1));
+  EXPECT_TRUE(last_.released);
+}
+
+TEST_F(LingerTest, EndsSoonerWhenAllNodesSeeItDown) {
+  state_.agreed_down({at(1), at(2)});
+  settle();
+  EXPECT_TRUE(holds(1)) << "not at once";
+  EXPECT_TRUE(holds(2)) << "it is up here";
+  EXPECT_EQ(state_.next_settle_ns(), now_ + 2 * kSecond);
+  pass(2 * kSecond);
+  EXPECT_FALSE(holds(1));
+  EXPECT_TRUE(holds(2));
+}
+
+TEST_F(LingerTest, AnAgreementThatComesLateEndsItAtOnce) {
+  pass(5 * kSecond);
+  EXPECT_TRUE(holds(1));
+  state_.agreed_down({at(1)});
+  settle();
+  EXPECT_FALSE(holds(1));
+}
+
+TEST_F(LingerTest, AnAgreementIsOfOneFall) {
+  state_.agreed_down({at(1)});
+  pass(3 * kSecond);
+  EXPECT_FALSE(holds(1));
+  judge(1, Seen::up);
+  EXPECT_TRUE(holds(1));
+  judge(1, Seen::down);
+  pass(3 * kSecond);
+  EXPECT_TRUE(holds(1)) << "nobody has said so of this one";
+}
+
+TEST_F(PoolStateTest, AnOutlookIsOfThoseThatAreToTakeFlows) {
+  Pool pool = pool_of(7);
+  pool.backends[at(6)].mode = BackendMode::disabled;
+  pool.backends[at(7)].weight = 0;
+  begin(pool);
+  EXPECT_EQ(state_.outlook(), (PoolOutlook{5, 5, false, {}}));
+  judge(1, Seen::down);
+  judge(6, Seen::down);
+  state_.reachable(at(2), false, "no route");
+  state_.judged(at(3), {Seen::up, true, "nothing comes back", 0}, now_);
+  change([](Pool& it) { it.backends[at(8)] = {}; });
+  EXPECT_EQ(state_.outlook(), (PoolOutlook{6,
+                                           2,
+                                           false,
+                                           {{at(1), Sight::down},
+                                            {at(2), Sight::no_way},
+                                            {at(3), Sight::blind},
+                                            {at(8), Sight::unknown}}}));
+}
+
 }  // namespace
 }  // namespace guideway

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Three nodes, three members of etcd, one intent."""
 import json
+import re
 import subprocess
 import time
 
@@ -292,10 +293,64 @@ def test_garbage_in_etcd(lab):
         eventually(lambda n=node: not cluster(lab, n)["refused"], 10)
 
 
-def test_credentials_are_not_logged(lab):
+def at_level(lab, node, level, password_file=None):
+    """The control plane anew, with these lines of its node.toml."""
+    path = lab.state / node / "node.toml"
+    text = re.sub(r'level = ".*"', f'level = "{level}"', path.read_text())
+    text = re.sub(r'password_file = ".*"',
+                  f'password_file = "{password_file or lab.state / "tls" / "password"}"', text)
+    path.write_text(text)
+    lab.kill("controlplane", node)
+    lab.start("controlplane", node)
+
+
+def test_credentials_are_not_shown_anywhere(lab):
+    """Neither password, token nor private key: not at the most talkative level, and not by errors."""
     password = (lab.state / "tls" / "password").read_text().strip()
+    wrong = "ac74f1-a-wrong-password"
+    wrong_file = lab.state / "tls" / "wrong"
+    wrong_file.write_text(wrong + "\n")
+    key = (lab.state / "tls" / "node.key").read_text().splitlines()[1]
+    shown = {}
+
+    def look(when):
+        for path in ("/v1/status", "/v1/cluster", "/v1/events?limit=10000", "/v1/intent", "/metrics"):
+            shown[f"{path} {when}"] = repr(lab.api("n1").get(path).body)
+        for command in (("status",), ("cluster", "status"), ("export",), ("--json", "status")):
+            done = cli(lab, "n1", *command)
+            shown[f"{command} {when}"] = done.stdout + done.stderr
+    try:
+        at_level(lab, "n1", "trace")
+        eventually(lambda: is_member(lab, "n1"), 30, what=lambda: cluster(lab, "n1"))
+        assert eventually(lambda: weight(lab, "n1", 21).ok, 20)
+        look("as a member")
+        for member in ("e1", "e2"):  # the endpoint that gave the token goes, and no other has a leader
+            lab.kill("etcd", member)
+        eventually(lambda: cluster(lab, "n1")["state"] == "cut off", 20)
+        weight(lab, "n1", 22)
+        look("without etcd")
+        for member in ("e1", "e2"):
+            lab.start("etcd", member)
+        eventually(lambda: is_member(lab, "n1"), 30, what=lambda: cluster(lab, "n1"))
+        at_level(lab, "n1", "trace", wrong_file)
+        eventually(lambda: "authentication" in cluster(lab, "n1")["problem"], 20,
+                   what=lambda: cluster(lab, "n1"))
+        look("with a wrong password")
+    finally:
+        at_level(lab, "n1", "info")
+        for member in MEMBERS:
+            if not lab.pid("etcd", member):
+                lab.start("etcd", member)
+    eventually(lambda: is_member(lab, "n1"), 30, what=lambda: cluster(lab, "n1"))
     for node in NODES:
-        assert password not in lab.log("controlplane", node)
+        for what in ("controlplane", "dataplane"):
+            shown[f"log of {node}'s {what}"] = lab.log(what, node)
+    assert len(shown) == 33 and all(shown.values())
+    token = re.compile(r"[A-Za-z]{16}\.[0-9]+")  # etcd's simple tokens
+    for where, text in shown.items():
+        for secret in (password, wrong, key, "PRIVATE KEY"):
+            assert secret not in text, where
+        assert not token.search(text), (where, token.search(text))
 
 
 def test_leave_and_join(lab):
@@ -305,9 +360,12 @@ def test_leave_and_join(lab):
     assert weight(lab, "n1", 12).ok
     same(lab, ("n1", "n2"))
     assert "left" in cli(lab, "n3", "cluster", "status").stdout
-    done = cli(lab, "n3", "cluster", "join")
-    assert done.returncode == 0, done.stderr
-    same(lab)
+    with Wrk(lab, VIP, 30) as load:
+        done = cli(lab, "n3", "cluster", "join")
+        assert done.returncode == 0, done.stderr
+        same(lab)
+        result = load.stop()
+    assert result.requests > 100, result.text
     assert {b["weight"] for b in web(lab, "n3")["backends"] if b["address"] == "10.0.0.21"} == {12}
 
 
