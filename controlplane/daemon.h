@@ -95,6 +95,7 @@ class Daemon : public Control {
   bool was_elected_ = false;
   uint64_t last_confirmed_ = 0;
   LoneView lone_;
+  EventLoop::Clock::time_point views_looked_at_{};
   UniqueFd lock_;
   std::atomic<bool> failed_{false};
   // In order of making: each needs those above.

@@ -11,6 +11,9 @@
 namespace guideway {
 namespace {
 
+// All pools are looked through: not for each of many changes.
+constexpr std::chrono::milliseconds kLookLeast{100};
+
 // When all nodes' probes have seen what one of them has seen first.
 LoneView::Time holds(const Probe& probe) {
   if (probe.kind == ProbeKind::none) return LoneView::kHoldsLeast;
@@ -31,7 +34,9 @@ std::map<std::string, LoneView::Time> holds_of(const Intent& intent) {
 }  // namespace
 
 void Daemon::look_at_views() {
-  if (!delivery_->has_begun()) return;
+  const auto clock = EventLoop::Clock::now();
+  if (!delivery_->has_begun() || clock < views_looked_at_ + kLookLeast) return;
+  views_looked_at_ = clock;
   const EtcdStore::State state = etcd_store_->state();
   const bool current =
       state.membership == EtcdStore::Membership::member && state.current && cluster_->is_current();
@@ -42,8 +47,7 @@ void Daemon::look_at_views() {
   }
   HealthView own;
   own.pools = outlooks(*intent(), delivery_->health());
-  const auto now =
-      std::chrono::duration_cast<LoneView::Time>(EventLoop::Clock::now().time_since_epoch());
+  const auto now = std::chrono::duration_cast<LoneView::Time>(clock.time_since_epoch());
   const auto before = lone_.out();
   lone_.step({config_.name, current, own, views_->others(), holds_of(*intent())}, now);
   for (const auto& [pool, why] : lone_.out())

@@ -103,9 +103,9 @@ void cluster_problems(const Json& status, std::vector<std::string>& out) {
   const Json& refused = field(cluster, "refused");
   if (refused.is_object())
     for (const auto& [key, reason] : refused.items())
-      out.push_back("cluster: " + key + " " +
-                    (reason.is_string() ? reason.get<std::string>() : "") +
-                    (key.find("/live/") == std::string::npos ? ": left as it was" : ": left aside"));
+      out.push_back(
+          "cluster: " + key + " " + (reason.is_string() ? reason.get<std::string>() : "") +
+          (key.find("/live/") == std::string::npos ? ": left as it was" : ": left aside"));
   for (const Json& node : list(field(cluster, "nodes"), "nodes")) {
     const std::string name = "node " + text(node, "name");
     if (!text(node, "problem").empty()) out.push_back(name + ": " + text(node, "problem"));

@@ -219,6 +219,22 @@ TEST(LoneView, AnOldViewIsNoWitness) {
   EXPECT_TRUE(nodes.is_out("n1")) << "it does not, and says so";
 }
 
+TEST(LoneView, AnAnswerToAnEarlierQuestionIsNone) {
+  Nodes nodes(2);
+  nodes.all_see("uuu");
+  nodes.drained("n2", true);
+  nodes.sees("n1", "ddd");
+  nodes.pass(5s);  // n1 has asked, and n2 answered
+  nodes.drained("n2", false);
+  nodes.step("n2");  // the last that it writes: it serves, and the answer
+  nodes.connected("n2", false);
+  nodes.sees("n1", "uuu");
+  nodes.pass(5s);
+  nodes.sees("n1", "ddd");
+  nodes.pass(20s);
+  EXPECT_FALSE(nodes.is_out("n1"));
+}
+
 TEST(LoneView, WithoutEtcdNobodyIsOut) {
   Nodes nodes(2);
   nodes.all_see("uuu");

@@ -54,6 +54,18 @@ TEST(SharedViews, ACutListSaysNothingOfTheRest) {
   EXPECT_FALSE(views.seen("web", kTwo));
 }
 
+TEST(SharedViews, AllDownIsWhatEachOfThemSays) {
+  SharedViews views("n1");
+  views.set_own(view({{kOne, Sight::down}, {kTwo, Sight::down}}));
+  views.take(
+      {{"n2",
+        shared("n2", write_view(view({{kOne, Sight::down}, {kTwo, Sight::blind}}), "n2"), 1)}});
+  EXPECT_TRUE(views.all_down({"n1", "n2"}, "web", kOne));
+  EXPECT_FALSE(views.all_down({"n1", "n2"}, "web", kTwo)) << "n2 cannot tell";
+  EXPECT_FALSE(views.all_down({"n1", "n2", "n3"}, "web", kOne)) << "n3 has not said";
+  EXPECT_FALSE(views.all_down({"n1", "n2"}, "api", kOne));
+}
+
 TEST(SharedViews, WhatCannotBeReadIsNamedAndHarmsNobody) {
   SharedViews views("n1");
   views.set_own(view({}));

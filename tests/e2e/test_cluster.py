@@ -333,7 +333,7 @@ def test_credentials_are_not_shown_anywhere(lab):
             lab.start("etcd", member)
         eventually(lambda: is_member(lab, "n1"), 30, what=lambda: cluster(lab, "n1"))
         at_level(lab, "n1", "trace", wrong_file)
-        eventually(lambda: "authentication" in cluster(lab, "n1")["problem"], 20,
+        eventually(lambda: (now := cluster(lab, "n1")) and "authentication" in now["problem"], 20,
                    what=lambda: cluster(lab, "n1"))
         look("with a wrong password")
     finally:

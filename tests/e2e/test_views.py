@@ -156,7 +156,7 @@ def test_without_etcd_nobody_is_out(lab):
             for member in MEMBERS:
                 lab.kill("etcd", member)
             eventually(lambda: announce(lab, "n3") == "reduced", 20, what=lambda: reason(lab, "n3"))
-            eventually(lambda: all(set(seen(lab, n).values()) == {None} for n in NODES), 10,
+            eventually(lambda: all((s := seen(lab, n)) and not any(s.values()) for n in NODES), 10,
                        what=lambda: [seen(lab, n) for n in NODES])
         finally:
             for member in MEMBERS:
