@@ -39,11 +39,10 @@ class Process:
         self.stats = directory / "stamp"
         self.log = (directory / "log").open("wb")
         self.directory = directory
-        settings = generator + f",stats={self.stats}"
-        environment = dict(os.environ, GUIDEWAY_GENERATOR=settings,
-                           LD_PRELOAD=str(BUILD / "tests/bench/bench_generator.so"))
-        self.process = subprocess.Popen(["unshare", "--net", *command], env=environment,
-                                        stdin=subprocess.PIPE, stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen(
+            ["unshare", "--net", "env", f"GUIDEWAY_GENERATOR={generator},stats={self.stats}",
+             f"LD_PRELOAD={BUILD / 'tests/bench/bench_generator.so'}", *command],
+            stdin=subprocess.PIPE, stdout=self.log, stderr=self.log)
 
     def fail(self, why):
         raise RuntimeError(f"{self.name}: {why}\n" + (self.directory / "log").read_text())
