@@ -45,6 +45,7 @@ class Process:
             stdin=subprocess.PIPE, stdout=self.log, stderr=self.log)
 
     def fail(self, why):
+        self.end()
         raise RuntimeError(f"{self.name}: {why}\n" + (self.directory / "log").read_text())
 
     def wait(self, done, what, seconds=20):
@@ -201,7 +202,6 @@ def measure(one, modes, rounds, seconds, directory):
         flows = guideway.check()
     finally:
         for process in running:
-            process.go()
             process.end()
         shutil.rmtree(directory)
     result = {"scenario": one, "entries": flows, "ns": {}}
@@ -253,6 +253,7 @@ def show(result):
 
 def main():
     quick, path = "--quick" in sys.argv[1:], sys.argv[-1]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no stopped program stays
     modes = ["io", "5tswap"] if quick else ["io", "macswap", "5tswap"]
     rounds, seconds = (5, 0.2) if quick else (9, 0.3)
     result = {"machine": machine(), "modes": modes, "rounds": rounds, "packets": []}
