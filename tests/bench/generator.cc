@@ -9,7 +9,7 @@
 //   flows  1 to 2^26; taken in an order that looks random and visits each once before any again
 //   vips   the flows are spread over so many: 198.18.0.1, ... or 2001:db8:2::1, ...; TCP port 80
 //   syn    1: every packet a SYN; 0: ACK of an established connection
-//   stats  a file of one Stamp, written every 4096 bursts by the polling thread
+//   stats  a file of one Stamp, written every 1024 bursts by the polling thread
 // IPv4 frames have 64 bytes, IPv6 frames 74.
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -31,7 +31,7 @@ namespace {
 
 using guideway::Stamp;
 
-constexpr unsigned kStampEvery = 4096;  // bursts: the clock's system call is lost in them
+constexpr unsigned kStampEvery = 1024;  // bursts: the clock's system call is lost in them
 constexpr uint32_t kFlowsMax = 1u << 26;
 constexpr unsigned kTemplateBytes = 80;
 
