@@ -116,7 +116,8 @@ class Guideway(Process):
             BUILD / "dataplane/guideway-dataplane", "--config", config, "--bpf-dir", BUILD / "bpf"],
             generator, self.write(directory, config, run, scenario))
         self.run = run
-        self.wait((run / "dataplane.sock").exists, "control socket")
+        # The socket is there a moment before anybody listens.
+        self.wait(lambda: "ready:" in (directory / "process/log").read_text(), "control socket")
         done = subprocess.run(
             [BUILD / "tests/bench/publish_image", run / "dataplane.sock", str(scenario["family"]),
              scenario["forwarding"], str(scenario["backends"]), str(scenario["services"]),
