@@ -195,7 +195,11 @@ Result<void> Daemon::lock() {
 
 bool Daemon::run() {
   set_thread_nice(kLoopNice);
+  if (const auto period = supervisor_.period(); period.count() != 0)
+    loop_->every(period, [this] { supervisor_.alive(); });
+  supervisor_.ready("control socket: " + config_.control_socket);
   loop_->run();
+  supervisor_.stopping();
   spdlog::info("stopped");
   return !failed_;
 }

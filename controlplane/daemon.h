@@ -27,6 +27,7 @@
 #include "controlplane/store_etcd.h"
 #include "controlplane/unique_fd.h"
 #include "dataplane/node_config.h"
+#include "dataplane/supervisor.h"
 
 namespace guideway {
 
@@ -88,6 +89,7 @@ class Daemon : public Control {
 
   const NodeConfig config_;
   const std::string bpf_dir_;
+  const Supervisor supervisor_;
   int64_t started_ = 0;
   bool ends_drains_ = false;  // under way
   NodeReport report_;

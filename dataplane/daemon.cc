@@ -301,7 +301,17 @@ Result<void> DataplaneDaemon::keep_house() {
     if (auto ok = port->check(); !ok) return ok;
   }
   if (!steered_ && store_->running()) steer_vips();
+  tell_supervisor();
   return {};
+}
+
+// By the main thread, but only while every worker lives: one that hangs is a reason to start anew.
+void DataplaneDaemon::tell_supervisor() {
+  std::vector<uint64_t> beats;
+  beats.reserve(workers_.size());
+  for (unsigned i = 0; i < workers_.size(); ++i)
+    beats.push_back(__atomic_load_n(&counters_->worker(i).own->heartbeat, __ATOMIC_RELAXED));
+  if (pulse_.felt(std::move(beats))) supervisor_.alive();
 }
 
 void DataplaneDaemon::save_copy() {
@@ -316,7 +326,10 @@ Result<void> DataplaneDaemon::serve() {
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
   const UniqueFd signal_fd(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
-  spdlog::info("ready: {} worker(s), {} port(s)", workers_.size(), ports_.size());
+  const std::string ready =
+      std::to_string(workers_.size()) + " worker(s), " + std::to_string(ports_.size()) + " port(s)";
+  spdlog::info("ready: {}", ready);
+  supervisor_.ready(ready);
   raise_priority();
   int64_t next_house = now_ms();
   while (true) {
@@ -338,6 +351,7 @@ Result<void> DataplaneDaemon::serve() {
     if (auto ok = keep_house(); !ok) return ok;
     next_house = now_ms() + kHousekeepingMs;
   }
+  supervisor_.stopping();
   if (copy_.pending()) save_copy();
   spdlog::info("stopping");
   return {};

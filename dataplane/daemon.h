@@ -17,6 +17,8 @@
 #include "dataplane/image_store.h"
 #include "dataplane/node_config.h"
 #include "dataplane/port.h"
+#include "dataplane/pulse.h"
+#include "dataplane/supervisor.h"
 #include "dataplane/worker.h"
 
 namespace guideway {
@@ -46,6 +48,7 @@ class DataplaneDaemon {
   void steer_vips();
   void save_copy();
   Result<void> keep_house();
+  void tell_supervisor();
   void stop_workers();
 
   NodeConfig config_;
@@ -63,6 +66,8 @@ class DataplaneDaemon {
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::thread> threads_;
   std::unique_ptr<ControlServer> server_;
+  const Supervisor supervisor_;
+  Pulse pulse_;
 };
 
 }  // namespace guideway

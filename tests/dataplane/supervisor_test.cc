@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// The test is the service manager: it listens at the socket that the process is told of.
+#include "dataplane/supervisor.h"
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "controlplane/unique_fd.h"
+
+namespace guideway {
+namespace {
+
+class SupervisorTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    socket_.reset(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    const std::string name = "guideway-test-" + std::to_string(getpid());
+    // Abstract: nothing is left on disk.
+    std::memcpy(address.sun_path + 1, name.data(), name.size());
+    ASSERT_EQ(bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address),
+                   static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size())),
+              0);
+    setenv("NOTIFY_SOCKET", ("@" + name).c_str(), 1);
+    unsetenv("WATCHDOG_USEC");
+    unsetenv("WATCHDOG_PID");
+  }
+
+  void TearDown() override {
+    unsetenv("NOTIFY_SOCKET");
+    unsetenv("WATCHDOG_USEC");
+  }
+
+  // Empty: nothing was said.
+  std::string heard() const {
+    char buffer[256];
+    const ssize_t length = recv(socket_.get(), buffer, sizeof buffer, 0);
+    return length < 0 ? "" : std::string(buffer, static_cast<size_t>(length));
+  }
+
+ private:
+  UniqueFd socket_;
+};
+
+TEST_F(SupervisorTest, hears_of_the_start_and_the_end) {
+  const Supervisor supervisor;
+  supervisor.ready("2 workers");
+  EXPECT_EQ(heard(), "READY=1\nSTATUS=2 workers");
+  supervisor.stopping();
+  EXPECT_EQ(heard(), "STOPPING=1");
+}
+
+TEST_F(SupervisorTest, hears_no_heartbeat_that_it_did_not_ask_for) {
+  const Supervisor supervisor;
+  EXPECT_EQ(supervisor.period().count(), 0);
+  supervisor.alive();
+  EXPECT_EQ(heard(), "");
+}
+
+TEST_F(SupervisorTest, gets_four_heartbeats_per_watchdog_time) {
+  setenv("WATCHDOG_USEC", "10000000", 1);
+  const Supervisor supervisor;
+  EXPECT_EQ(supervisor.period().count(), 2500);
+  supervisor.alive();
+  EXPECT_EQ(heard(), "WATCHDOG=1");
+}
+
+TEST_F(SupervisorTest, a_watchdog_meant_for_another_process_is_not_fed) {
+  setenv("WATCHDOG_USEC", "10000000", 1);
+  setenv("WATCHDOG_PID", "1", 1);
+  const Supervisor supervisor;
+  supervisor.alive();
+  EXPECT_EQ(heard(), "");
+}
+
+TEST_F(SupervisorTest, may_be_absent) {
+  unsetenv("NOTIFY_SOCKET");
+  const Supervisor supervisor;
+  supervisor.ready("nobody hears");
+  supervisor.alive();
+  EXPECT_EQ(heard(), "");
+}
+
+}  // namespace
+}  // namespace guideway
