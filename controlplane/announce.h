@@ -27,8 +27,8 @@ struct ServiceFacts {
   std::string name;  // "203.0.113.10:443/tcp"
   std::string pool;
   ServiceHealth health = ServiceHealth::down;
-  uint32_t healthy = 0;  // backends of its pool
-  std::string lone;      // why this node is no way to them although others are; empty: it may be
+  uint32_t healthy = 0;   // backends of its pool
+  std::string lone = {};  // why this node is no way to them although others are; empty: it may be
 };
 
 struct VipFacts {
