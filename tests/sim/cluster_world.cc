@@ -17,7 +17,7 @@ constexpr int64_t kRouters = 3500;    // they know by then that a node is reduce
 constexpr int64_t kHistory = 40'000;
 constexpr int64_t kToRest = 120'000;
 constexpr size_t kFlowsMost = 24;
-constexpr uint32_t kSlots = 53;
+constexpr uint32_t kSlots = 251;
 
 Address address_of(size_t i) {
   const uint8_t v4[4] = {10, 0, 0, static_cast<uint8_t>(i)};

@@ -130,7 +130,7 @@ class ClusterWorld {
   std::vector<Event> events_;
   std::map<int64_t, int64_t> leases_;  // when they end
   std::map<size_t, Event> keys_;
-  Event elected_;
+  Event elected_{Event::Kind::elected, 0, {}, nullptr, 0};
 };
 
 }  // namespace guideway
