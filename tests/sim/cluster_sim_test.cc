@@ -92,7 +92,7 @@ TEST(ClusterSim, BreaksWhenOneAnnouncesThatTheOthersDoNotCount) {
 
 TEST(ClusterSim, BreaksWhenOldIntentIsGoodEnough) {
   ClusterRules rules;
-  rules.announces_uncounted = rules.ready_with_old = true;
+  rules.ready_with_old = true;
   EXPECT_NE(first_failure(rules).find("out of reach"), std::string::npos);
 }
 
