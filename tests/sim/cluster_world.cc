@@ -125,6 +125,8 @@ void ClusterWorld::store_tick() {
 void ClusterWorld::look(size_t i) {
   Node& node = nodes_[i];
   if (node.lease != 0 && now_ >= node.kept + kLease) node.lease = 0;
+  // store_etcd.cc: the watch is lost as well by then, so that what is known is not current.
+  if (!has_lease(node)) node.loaded = node.caught_up = false;
   if (node.lease == 0) {
     if (now_ >= node.leasing && now_ >= node.asked + kLease / 5) take_lease(i);
   } else if (now_ >= node.ask_at) {
