@@ -82,6 +82,9 @@ class Cluster {
 
   // The lease is kept, or was less than four fifths of it ago. False before the first.
   bool has_lease() const;
+  // And the others know what this node runs: no step is taken without it. Before that it must not
+  // announce: they could be steps ahead of it at once.
+  bool is_counted() const { return has_lease() && reported_lease_ == lease_; }
   bool is_elected() const;  // and may act
   const std::string& elected() const { return elected_; }
   // The revision that all nodes run, at least; 0 unless is_elected().

@@ -104,8 +104,8 @@ void Daemon::on_cluster() {
   }
   if (state.current || state.membership == EtcdStore::Membership::alone) begin();
   // Whoever may be left behind by the others is to be preferred by nobody.
-  const bool left_behind =
-      state.membership != EtcdStore::Membership::alone && !(state.current && cluster_->has_lease());
+  const bool left_behind = state.membership != EtcdStore::Membership::alone &&
+                           !(state.current && cluster_->is_counted());
   delivery_->announcer().set_lease_lapsing(left_behind);
   report();
   look_at_views();
