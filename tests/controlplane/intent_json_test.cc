@@ -175,13 +175,16 @@ TEST(IntentJson, BadDocuments) {
            "pools.web.backends.10.0.0.7.mode: must be \"enabled\", \"draining\" or \"disabled\", "
            "got \"off\""},
           {R"({"pools":{"web":{"forwarding":"l2","backends":{"10.0.0.7":{"mode":"draining","drain_until":"2026-02-30T00:00:00Z"}}}}})",
-           "pools.web.backends.10.0.0.7.drain_until: must be a time in UTC, or null for no "
+           "pools.web.backends.10.0.0.7.drain_until: must be a time in UTC, or null or \"never\" "
+           "for no "
            "deadline, got \"2026-02-30T00:00:00Z\" (like \"2026-11-23T12:00:00Z\")"},
           {R"({"pools":{"web":{"forwarding":"l2","backends":{"10.0.0.7":{"mode":"draining","drain_until":1}}}}})",
-           "pools.web.backends.10.0.0.7.drain_until: must be a time in UTC, or null for no "
+           "pools.web.backends.10.0.0.7.drain_until: must be a time in UTC, or null or \"never\" "
+           "for no "
            "deadline, got 1 (like \"2026-11-23T12:00:00Z\")"},
           {R"({"pools":{"web":{"forwarding":"l2","backends":{"10.0.0.7":{"mode":"draining","drain_until":"1970-01-01T00:00:00Z"}}}}})",
-           "pools.web.backends.10.0.0.7.drain_until: must be a time in UTC, or null for no "
+           "pools.web.backends.10.0.0.7.drain_until: must be a time in UTC, or null or \"never\" "
+           "for no "
            "deadline, got \"1970-01-01T00:00:00Z\" (like \"2026-11-23T12:00:00Z\")"},
           {R"({"pools":{"web":{"forwarding":"l2","backends":{"10.0.0.7":{"drain_until":"2026-11-23T12:00:00Z"}}}}})",
            "pools.web.backends.10.0.0.7.drain_until: belongs to mode \"draining\" only"},
