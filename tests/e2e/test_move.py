@@ -6,7 +6,7 @@ import pytest
 
 from bgp import cli
 from lab import eventually
-from test_cluster import VIP, cluster, is_member, same, small_intent
+from test_cluster import VIP, at_rest, cluster, is_member, same, small_intent
 from traffic import Wrk
 
 
@@ -40,10 +40,9 @@ def test_from_one_node_to_a_cluster_without_an_interruption(lab):
     eventually(lambda: lab.try_status("n1"), 20)
     lab.apply(small_intent())
     assert lab.api("n1").put("/v1/pools/web/backends/10.0.0.22", {"weight": 50}).ok
-    lab.ready()
+    at_rest(lab)
+    digests = [p["digest"] for p in lab.ready()["pools"]]
     to_node(lab, "n1")
-    before = cli(lab, "n1", "export").stdout
-    digests = [p["digest"] for p in lab.status("n1")["pools"]]
     with Wrk(lab, VIP, 120) as load:
         path.write_text(with_cluster)
         lab.kill("controlplane", "n1")
