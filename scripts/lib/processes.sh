@@ -140,13 +140,16 @@ backend_serves() { # ROLE
 # What nodes and agents share.
 agent_key() {
   [[ -s $state/agent.key ]] ||
-    (umask 077 && "$build/controlplane/cli/guideway" agent key >"$state/agent.key")
+    (umask 077 && "$build/controlplane/cli/guideway" agent key >"$state/agent.key") ||
+    die "$build is older than these sources, or broken; try: scripts/build"
   echo "$state/agent.key"
 }
 
 start_agent() { # ROLE: takes tunnel packets from the nodes and the other backends
+  local key
+  key=$(agent_key) || exit 1
   start_process "$1" agent "$build/controlplane/cli/guideway" agent run --bpf-dir "$build/bpf" --interface eth0 \
-    --allow 10.0.0.0/24 --allow fd00:0:0:1::/64 --key "$(agent_key)"
+    --allow 10.0.0.0/24 --allow fd00:0:0:1::/64 --key "$key"
 }
 
 # ---------------------------------------------------------------- nodes
