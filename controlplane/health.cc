@@ -11,6 +11,7 @@
 #include "bpf/layout.h"
 #include "controlplane/image.h"
 #include "controlplane/outer_header.h"
+#include "controlplane/pool_plan.h"
 #include "dataplane/headers.h"
 
 namespace guideway {
@@ -99,7 +100,7 @@ void Health::set_intent(std::shared_ptr<const Intent> intent) {
   for (const auto& [name, pool] : intent_->pools) {
     PoolState& state = pools_[name];
     state.configure(pool, first, monotonic_ns());
-    for (const auto& [address, backend] : pool.backends) {
+    for (const Address& address : table_addresses(pool)) {
       const std::string problem = next_hop_problem(pool.forwarding, address, next_hop_(address));
       state.reachable(address, problem.empty(), problem);
     }
@@ -138,7 +139,7 @@ void Health::ways_changed(const std::vector<Address>& changed) {
   std::set<std::string> touched;
   for (const auto& [name, pool] : intent_->pools) {
     for (const Address& address : changed) {
-      if (!pool.backends.contains(address)) continue;
+      if (!pools_[name].has(address)) continue;
       const std::string problem = next_hop_problem(pool.forwarding, address, next_hop_(address));
       pools_[name].reachable(address, problem.empty(), problem);
       touched.insert(name);
@@ -312,7 +313,7 @@ void Health::send_targets() {
   release_ids(probed());
   for (const auto& [name, pool] : intent_->pools) {
     if (!is_probed(pool)) continue;
-    for (const auto& [address, backend] : pool.backends) {
+    for (const Address& address : table_addresses(pool)) {
       if (auto target = target_of(name, pool, address)) targets.push_back(std::move(*target));
     }
   }
@@ -328,7 +329,7 @@ std::set<Health::Name> Health::probed() const {
   std::set<Name> out;
   for (const auto& [name, pool] : intent_->pools) {
     if (!is_probed(pool)) continue;
-    for (const auto& [address, backend] : pool.backends) out.insert({name, address});
+    for (const Address& address : table_addresses(pool)) out.insert({name, address});
   }
   return out;
 }

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "controlplane/pool_plan.h"
+
 namespace guideway {
 namespace {
 
@@ -130,10 +132,17 @@ void PoolState::configure(const Pool& pool, bool trusted, uint64_t now_ns) {
   panic_grace_ns_ = std::max(
       kPanicGraceLeast,
       3 * kMs * (uint64_t{pool.probe.interval_ms} * pool.probe.fall + pool.probe.timeout_ms));
-  std::erase_if(backends_, [&](const auto& entry) { return !pool.backends.contains(entry.first); });
+  const std::vector<Address> named = table_addresses(pool);
+  std::erase_if(backends_, [&](const auto& entry) {
+    return !pool.backends.contains(entry.first) &&
+           !std::binary_search(named.begin(), named.end(), entry.first);
+  });
+  for (const Address& address : named)
+    if (!pool.backends.contains(address)) leave(address);
   for (const auto& [address, wanted] : pool.backends) {
     auto [entry, is_new] = backends_.try_emplace(address);
     Backend& backend = entry->second;
+    backend.leaving = false;
     const bool comes = is_new || (!is_candidate(backend) && wanted.weight > 0 &&
                                   wanted.mode == BackendMode::enabled);
     backend.weight = wanted.weight;
@@ -155,6 +164,19 @@ void PoolState::configure(const Pool& pool, bool trusted, uint64_t now_ns) {
     if (is_new) backend.state = state_of(backend);
   }
   configured_ = true;
+}
+
+// What it was stays: of one that nobody has judged yet, nothing is known.
+void PoolState::leave(const Address& address) {
+  Backend& backend = backends_[address];
+  backend.leaving = true;
+  backend.weight = 0;
+  backend.slow_ns = 0;
+  backend.trusted = false;
+  if (!probed_) {
+    backend.seen = Seen::up;
+    backend.blind = false;
+  }
 }
 
 void PoolState::judged(const Address& address, const Judge::Change& change, uint64_t now_ns) {
@@ -191,7 +213,8 @@ PoolState::Settled PoolState::settle(uint64_t now_ns) {
   Settled out;
   for (auto& [address, backend] : backends_) {
     const BackendState state = state_of(backend);
-    if (state == backend.state) continue;
+    // Nobody asks any more how one is that was removed.
+    if (backend.leaving || state == backend.state) continue;
     const bool ordered =
         backend.state == BackendState::draining || backend.state == BackendState::disabled;
     std::string reason = ordered && state == BackendState::up ? "by order" : reason_of(backend);
@@ -214,7 +237,7 @@ void PoolState::settle_condition(uint64_t now_ns, Transitions& out) {
   bool undecided = false;
   std::string blind;
   for (const auto& [address, backend] : backends_) {
-    if (backend.blind && blind.empty()) blind = backend.blind_reason;
+    if (backend.blind && !backend.leaving && blind.empty()) blind = backend.blind_reason;
     if (!is_candidate(backend)) continue;
     ++candidates;
     up += is_up(backend);

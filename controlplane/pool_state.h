@@ -12,6 +12,9 @@
 //   `panic_grace` of the last one keep their slots: it is more likely that something they have in
 //   common is broken than all of them. It ends with the first that is up. As long as one of them is
 //   unknown, and can be reached, it may be the one that is up: no panic.
+// - Leaving: a backend that was removed, and that the pool's table still names (pool_plan.h). It is
+//   probed on, and counts as one of weight 0: it keeps what connections it has until it is down.
+//   One that was down, or disabled, stays so: it must not stand in the way of those behind it.
 // - Slow start: a backend that comes (back) gets its slots share by share (in the order of the
 // slots'
 //   hash), while others are up that can have the rest.
@@ -88,7 +91,7 @@ class PoolState {
  public:
   using Transitions = std::vector<PoolTransition>;
 
-  // Events; who is no member is ignored. They take effect with the next settle().
+  // Events; who is no member, nor leaving, is ignored. They take effect with the next settle().
   // What the intent says now. `trusted`: members that are new come without slow start (the control
   // plane has just started and knows nothing of before).
   void configure(const Pool& pool, bool trusted, uint64_t now_ns);
@@ -114,7 +117,9 @@ class PoolState {
   // Unknown, and counts as up.
   bool is_presumed(const Address& backend) const;
 
-  // ALL and holds for one that is not a member.
+  // A member, or leaving.
+  bool has(const Address& backend) const { return backends_.contains(backend); }
+  // ALL and holds for one that is neither.
   Release release(const Address& backend) const;
 
   struct View {
@@ -123,7 +128,7 @@ class PoolState {
     uint64_t since_ns = 0;  // 0: from the beginning
     Release release;
   };
-  // Nothing for one that is not a member.
+  // Nothing for one that is neither a member nor leaving.
   std::optional<View> view(const Address& backend) const;
 
   PoolOutlook outlook() const;
@@ -137,6 +142,7 @@ class PoolState {
     uint32_t weight = 0;
     BackendMode mode = BackendMode::enabled;
     Seen seen = Seen::unknown;
+    bool leaving = false;
     bool trusted = false;  // its next coming is no coming back
     bool blind = false;
     std::string seen_reason;
@@ -157,6 +163,7 @@ class PoolState {
   bool is_presumed(const Backend& backend) const;
   BackendState state_of(const Backend& backend) const;
   std::string reason_of(const Backend& backend) const;
+  void leave(const Address& address);
   void begin_slow_start(Backend& backend, uint64_t now_ns) const;
   void settle_condition(uint64_t now_ns, Transitions& out);
   void choose_for_panic(uint64_t now_ns);

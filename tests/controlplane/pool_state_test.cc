@@ -129,6 +129,61 @@ TEST_F(PoolStateTest, ADrainThatEndsSaysSo) {
   EXPECT_EQ(last_.transitions[0].reason, "its drain has ended");
 }
 
+// A pool whose table still names 10.0.0.1 to .3, of which 10.0.0.1 has been removed.
+Pool without_the_first(Pool pool) {
+  pool.plan.emplace();
+  for (const auto& [address, backend] : pool.backends)
+    pool.plan->history.current.members.push_back({address, backend.weight});
+  pool.backends.erase(at(1));
+  return pool;
+}
+
+TEST_F(PoolStateTest, WhoLeavesKeepsItsConnectionsUntilItIsDown) {
+  for (const Forwarding forwarding : {Forwarding::gue, Forwarding::ipip}) {
+    state_ = {};
+    Pool pool = pool_of(3);
+    pool.forwarding = forwarding;
+    begin(pool);
+    change([](Pool& now) { now = without_the_first(now); });
+    EXPECT_TRUE(holds(1));
+    EXPECT_TRUE(last_.transitions.empty());
+    now_ += kSecond;
+    judge(1, Seen::down);
+    EXPECT_TRUE(last_.transitions.empty()) << "nobody asks any more";
+    EXPECT_EQ(share(1), 0u);
+    EXPECT_EQ(holds(1), forwarding == Forwarding::gue) << "tried last for a while";
+    now_ += 10 * kSecond;
+    settle();
+    EXPECT_FALSE(holds(1));
+    EXPECT_EQ(state_.condition(), PoolCondition::normal);
+    change([](Pool& now) { now.plan.reset(); });
+    EXPECT_FALSE(state_.has(at(1)));
+  }
+}
+
+TEST_F(PoolStateTest, WhoWasDownOrDisabledLeavesAsThat) {
+  for (const bool disabled : {true, false}) {
+    state_ = {};
+    Pool pool = pool_of(3);
+    pool.forwarding = Forwarding::gue;
+    begin(pool);
+    if (disabled) {
+      change([](Pool& now) { now.backends[at(1)].mode = BackendMode::disabled; });
+    } else {
+      judge(1, Seen::down);
+    }
+    now_ += 11 * kSecond;
+    settle();
+    EXPECT_EQ(state_.release(at(1)), (Release{0, false}));
+    change([](Pool& now) { now = without_the_first(now); });
+    EXPECT_EQ(state_.release(at(1)), (Release{0, false})) << disabled;
+    // Added again, it is what the probes say.
+    change([](Pool& now) { now.backends[at(1)] = {}; });
+    judge(1, Seen::up);
+    EXPECT_EQ(state_.release(at(1)), (Release{GW_SHARE_ALL, true})) << disabled;
+  }
+}
+
 TEST_F(PoolStateTest, UnknownOnesServeOnlyWhileNobodyIsUp) {
   state_.configure(pool_of(3), false, now_);
   settle();
