@@ -39,24 +39,30 @@ const gw_backend* where_it_was(const Image& image, const Asked& asked, const Flo
   return holds(*backend) || takes_new(*backend, asked.slot) ? backend : nullptr;
 }
 
-// The flow table's word; null: it has none, or none that counts any more.
-const gw_backend* find_known(const Image& image, const Asked& asked, FlowTable& flows,
-                             FlowSign sign, uint16_t now) {
-  if (flows.empty()) return nullptr;
+struct Known {
+  const gw_backend* backend = nullptr;
+  Flow* flow = nullptr;  // null: not this packet's own
+};
+
+// The flow table's word; no backend: it has none, or none that counts any more.
+Known find_known(const Image& image, const Asked& asked, FlowTable& flows, FlowSign sign,
+                 uint16_t now) {
+  if (flows.empty()) return {};
   Flow* flow = flows.find(asked.hash, now);
-  if (!flow) return nullptr;
+  if (!flow) return {};
   const bool may_change = asked.packet.kind == PacketKind::flow;
   const gw_backend* backend = where_it_was(image, asked, *flow, sign);
   if (may_change && backend) FlowTable::see(*flow, sign, now);
   if (may_change && !backend) flows.forget(*flow);
-  return backend;
+  return {backend, may_change && backend ? flow : nullptr};
 }
 
-void learn(const Asked& asked, const gw_backend& backend, FlowTable& flows, FlowSign sign,
+// False: the next packets of the flow will be unknown, too.
+bool learn(const Asked& asked, const gw_backend& backend, FlowTable& flows, FlowSign sign,
            uint16_t now) {
   // The last counter is many backends' name.
-  if (asked.packet.kind != PacketKind::flow || backend.counter == GW_BACKENDS_MAX - 1) return;
-  flows.learn(asked.hash, static_cast<uint16_t>(backend.counter), sign, now);
+  if (asked.packet.kind != PacketKind::flow || backend.counter == GW_BACKENDS_MAX - 1) return false;
+  return flows.learn(asked.hash, static_cast<uint16_t>(backend.counter), sign, now);
 }
 
 struct Leader {
@@ -107,7 +113,7 @@ Choice choose_list(const Image& image, const Asked& asked, FlowTable& flows, Flo
                    uint16_t now) {
   const PoolView& pool = asked.pool;
   Choice list;
-  const gw_backend* known = find_known(image, asked, flows, sign, now);
+  const gw_backend* known = find_known(image, asked, flows, sign, now).backend;
   if (known) add_hop(list, *known);
   const Leader leader = find_leader(pool, asked.slot);
   if (leader.backend) add_hop(list, *leader.backend);
@@ -139,13 +145,20 @@ Choice choose_for_new(const PoolView& pool, uint32_t slot) {
 Choice choose_backend(const Image& image, const Asked& asked, FlowTable& flows, uint16_t now) {
   const FlowSign sign = sign_of(asked.packet);
   if (carries_list(asked.pool, asked.packet)) return choose_list(image, asked, flows, sign, now);
-  if (const gw_backend* known = find_known(image, asked, flows, sign, now))
-    return {.backend = known};
+  const Known known = find_known(image, asked, flows, sign, now);
   const gw_backend* owner = asked.pool.owner(asked.slot);
-  if (is_settled(asked.pool, owner, asked.slot)) return {.backend = owner};
+  const bool settled = is_settled(asked.pool, owner, asked.slot);
+  if (known.backend) {
+    // The slot says the same again, and will until it changes; then its flows are learned anew.
+    if (settled && known.backend == owner && known.flow) flows.forget(*known.flow);
+    return {.backend = known.backend};
+  }
+  if (settled) return {.backend = owner};
   const Choice choice = choose_unknown(asked, sign);
-  if (choice.backend) learn(asked, *choice.backend, flows, sign, now);
-  return choice;
+  if (!choice.backend || learn(asked, *choice.backend, flows, sign, now)) return choice;
+  // A connection that cannot be remembered begins where its next packets will go.
+  const gw_backend* later = sign == FlowSign::syn ? first_holder(asked.pool, asked.slot) : nullptr;
+  return later ? Choice{.backend = later} : choice;
 }
 
 }  // namespace guideway

@@ -22,6 +22,8 @@ constexpr unsigned idle_limit(FlowState state) {
   switch (state) {
     case FlowState::opening:
       return kOpeningIdle;
+    case FlowState::guessed:
+      return kGuessedIdle;
     case FlowState::established:
       return kEstablishedIdle;
     case FlowState::closing:
@@ -39,7 +41,7 @@ constexpr FlowState first_state(FlowSign sign) {
     case FlowSign::syn:
       return FlowState::opening;
     case FlowSign::data:
-      return FlowState::established;
+      return FlowState::guessed;
     case FlowSign::end:
       return FlowState::closing;
     case FlowSign::datagram:
@@ -94,6 +96,11 @@ Flow* FlowTable::find(uint64_t hash, uint16_t now) {
 }
 
 void FlowTable::see(Flow& flow, FlowSign sign, uint16_t now) {
+  if (flow.state == FlowState::guessed && sign != FlowSign::end) {
+    // `seen` stays that of the guess.
+    if (sign != FlowSign::data || age(flow, now) < kGuessProven) return;
+    flow.state = FlowState::established;
+  }
   flow.seen = now;
   if (sign == FlowSign::end) {
     flow.state = FlowState::closing;
@@ -107,11 +114,12 @@ bool FlowTable::learn(uint64_t hash, uint16_t backend, FlowSign sign, uint16_t n
   if (sets_) {
     Set& set = sets_[hash & mask_];
     drop_expired(set, now);
-    // By preference: its own entry, a free one, the oldest of those that only sent a SYN.
+    // By preference: its own entry, a free one, the oldest of those that sent only one packet.
     const auto rank = [&](const Flow& flow) -> unsigned {
       if (flow.state == FlowState::none) return 1u << 17;
       if (flow.hash == hash) return 1u << 18;
-      return flow.state == FlowState::opening ? 1u + age(flow, now) : 0u;
+      const bool may_go = flow.state == FlowState::opening || flow.state == FlowState::guessed;
+      return may_go ? 1u + age(flow, now) : 0u;
     };
     unsigned best = 0;
     for (Flow& flow : set.flow) {

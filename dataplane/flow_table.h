@@ -3,10 +3,10 @@
 // abi.h). In a quiet pool it is empty, and costs nothing. Fixed memory, taken once; one thread.
 //
 // Set-associative: 4 entries of 16 bytes, one cache line, are all the places that a flow can have.
-// A flow that finds no free or expired place may take that of an `opening` one, the oldest; never
-// that of one in another state. So a flood of SYNs or datagrams costs no established flow its
-// entry. What a flood can do is to fill the table: flows are then not learned, and counted as
-// refused. They are forwarded all the same, by the slot alone.
+// A flow that finds no free or expired place may take that of an `opening` or `guessed` one, the
+// oldest; never that of one in another state. So a flood of packets from random sources costs no
+// established flow its entry. What a flood can do is to fill the table: flows are then not learned,
+// and counted as refused. They are forwarded all the same, by the slot alone.
 //
 // Only the client's packets are seen here (the replies go straight to it), so that a state is a
 // guess from one side.
@@ -23,7 +23,8 @@ namespace guideway {
 enum class FlowState : uint8_t {
   none,         // no entry
   opening,      // only SYNs seen
-  established,  // a packet without SYN seen
+  guessed,      // one packet that opens nothing, of a flow that nobody knows
+  established,  // a packet without SYN after its SYN, or a second or more after the guess
   closing,      // FIN or RST seen
   udp,
 };
@@ -39,6 +40,10 @@ enum class FlowSign : uint8_t {
 // Idle times, in seconds, after which an entry is gone.
 // A client sends its SYN again after 1, 3 and 7 s (RFC 6298 section 2): three tries.
 inline constexpr unsigned kOpeningIdle = 10;
+// Twice what a change of an `l2` or `ipip` pool is remembered for (pool_plan.h); until then a
+// forgotten one is guessed again, and alike.
+inline constexpr unsigned kGuessedIdle = 120;
+inline constexpr unsigned kGuessProven = 1;
 // Longer than applications usually let a connection be silent. RFC 5382's two hours are for NATs,
 // which break a connection that they forget; we only fall back to the slot.
 inline constexpr unsigned kEstablishedIdle = 3600;

@@ -184,28 +184,37 @@ class Oracle {
     }
   }
 
-  void learn(const Case& c, size_t i) {
+  bool learn(const Case& c, size_t i) {
     const uint32_t counter = c.world.backends[i].counter;
-    if (!c.error && counter != GW_BACKENDS_MAX - 1) known_[c.hash] = {counter, c.end};
+    if (c.error || counter == GW_BACKENDS_MAX - 1) return false;
+    known_[c.hash] = {counter, c.end};
+    return true;
+  }
+
+  static std::optional<size_t> holder(const Case& c) {
+    std::vector<size_t> order;
+    for (const Entry& entry : c.entries)
+      if (entry.earlier && order.empty()) order.push_back(entry.index);
+    for (const Entry& entry : c.entries) order.push_back(entry.index);
+    for (const size_t i : order)
+      if (c.holds(i)) return i;
+    return {};
   }
 
   std::vector<size_t> choose_one(const Case& c) {
-    if (c.found) return {*c.found};
     bool settled = c.world.owners && c.takes(c.entries[0].index) && c.holds(c.entries[0].index);
     for (const Entry& entry : c.entries) settled &= !entry.incoming && !entry.earlier;
+    if (c.found) {
+      if (settled && !c.error && *c.found == c.entries[0].index) known_.erase(c.hash);
+      return {*c.found};
+    }
     if (settled) return {c.entries[0].index};
     std::optional<size_t> chosen;
-    if (!c.syn && !c.udp) {
-      std::vector<size_t> order;
-      for (const Entry& entry : c.entries)
-        if (entry.earlier && order.empty()) order.push_back(entry.index);
-      for (const Entry& entry : c.entries) order.push_back(entry.index);
-      for (const size_t i : order)
-        if (!chosen && c.holds(i)) chosen = i;
-    }
+    if (!c.syn && !c.udp) chosen = holder(c);
     if (!chosen) chosen = c.leader;
     if (!chosen) return {};
-    learn(c, *chosen);
+    // One that is not remembered begins where its next packets go.
+    if (!learn(c, *chosen) && c.syn && holder(c)) chosen = holder(c);
     return {*chosen};
   }
 

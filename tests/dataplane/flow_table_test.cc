@@ -55,10 +55,8 @@ TEST(FlowTable, States) {
       {FlowSign::syn, opening, FlowSign::syn, opening},
       {FlowSign::syn, opening, FlowSign::data, established},
       {FlowSign::syn, opening, FlowSign::end, closing},
-      {FlowSign::data, established, FlowSign::data, established},
-      // A forged SYN must not make it one that can be evicted.
-      {FlowSign::data, established, FlowSign::syn, established},
-      {FlowSign::data, established, FlowSign::end, closing},
+      {FlowSign::data, guessed, FlowSign::data, established},
+      {FlowSign::data, guessed, FlowSign::end, closing},
       // The ACK after a FIN is no sign of life.
       {FlowSign::end, closing, FlowSign::data, closing},
       {FlowSign::datagram, udp, FlowSign::datagram, udp},
@@ -77,12 +75,45 @@ TEST(FlowTable, States) {
   }
 }
 
+// With a connection's first two packets seen.
+bool establish(FlowTable& table, uint64_t hash, uint16_t backend, uint16_t now) {
+  if (!table.learn(hash, backend, FlowSign::syn, now)) return false;
+  FlowTable::see(*table.find(hash, now), FlowSign::data, now);
+  return true;
+}
+
+// A forged SYN must not make it one that can be evicted.
+TEST(FlowTable, AnEstablishedFlowStaysSo) {
+  FlowTable table = table_of(16);
+  ASSERT_TRUE(establish(table, 9, 3, 100));
+  for (const FlowSign sign : {FlowSign::data, FlowSign::syn}) {
+    FlowTable::see(*table.find(9, 103), sign, 103);
+    EXPECT_EQ(table.find(9, 103)->state, FlowState::established);
+    EXPECT_EQ(table.find(9, 103)->seen, 103);
+  }
+}
+
+// One packet of a flow that nobody knows proves nothing; nor do many at once, nor SYNs.
+TEST(FlowTable, AGuessIsProvenByDataLater) {
+  FlowTable table = table_of(16);
+  table.learn(9, 3, FlowSign::data, 65535);
+  const auto see = [&](FlowSign sign, uint16_t now) {
+    FlowTable::see(*table.find(9, now), sign, now);
+    return table.find(9, now)->state;
+  };
+  EXPECT_EQ(see(FlowSign::data, 65535), FlowState::guessed);
+  EXPECT_EQ(see(FlowSign::syn, 3), FlowState::guessed);
+  EXPECT_EQ(table.find(9, 3)->seen, 65535);
+  EXPECT_EQ(see(FlowSign::data, 3), FlowState::established);
+  EXPECT_EQ(table.find(9, 3)->seen, 3);
+}
+
 struct Limit {
   FlowSign sign;
   unsigned seconds;
 };
 constexpr Limit kLimits[] = {
-    {FlowSign::syn, 10}, {FlowSign::data, 3600}, {FlowSign::end, 15}, {FlowSign::datagram, 60}};
+    {FlowSign::syn, 10}, {FlowSign::data, 120}, {FlowSign::end, 15}, {FlowSign::datagram, 60}};
 
 // From any second, so over the wrap of the 16-bit clock as well.
 TEST(FlowTable, EachStateHasItsIdleTime) {
@@ -121,7 +152,7 @@ uint64_t rival(uint64_t i) {
 
 TEST(FlowTable, OnlyTheOldestOpeningFlowMakesRoom) {
   FlowTable table = table_of(1024);
-  table.learn(rival(1), 1, FlowSign::data, 0);
+  establish(table, rival(1), 1, 0);
   table.learn(rival(2), 2, FlowSign::syn, 4);
   table.learn(rival(3), 3, FlowSign::syn, 3);
   table.learn(rival(4), 4, FlowSign::datagram, 0);
@@ -129,7 +160,7 @@ TEST(FlowTable, OnlyTheOldestOpeningFlowMakesRoom) {
   EXPECT_EQ(table.find(rival(3), 6), nullptr);
   EXPECT_TRUE(table.learn(rival(6), 6, FlowSign::datagram, 6));
   EXPECT_EQ(table.find(rival(2), 6), nullptr);
-  EXPECT_TRUE(table.learn(rival(7), 7, FlowSign::data, 6));
+  EXPECT_TRUE(establish(table, rival(7), 7, 6));
   EXPECT_EQ(table.find(rival(5), 6), nullptr);
   EXPECT_EQ(table.refused(), 0u);
   EXPECT_FALSE(table.learn(rival(8), 8, FlowSign::syn, 6));
@@ -148,12 +179,13 @@ TEST(FlowTable, AFloodCostsNoEstablishedFlowItsEntry) {
   std::set<uint64_t> kept;
   for (int i = 0; i < 1500; ++i) {
     const uint64_t hash = random();
-    if (table.learn(hash, 9, FlowSign::data, 0)) kept.insert(hash);
+    if (establish(table, hash, 9, 0)) kept.insert(hash);
   }
   EXPECT_GT(kept.size(), 1000u);
   for (int i = 0; i < 400000; ++i) {
     const auto now = static_cast<uint16_t>(i / 10000);
-    table.learn(random(), 5, i % 2 ? FlowSign::syn : FlowSign::datagram, now);
+    constexpr FlowSign kSigns[] = {FlowSign::syn, FlowSign::datagram, FlowSign::data};
+    table.learn(random(), 5, kSigns[i % 3], now);
   }
   for (const uint64_t hash : kept) ASSERT_EQ(table.find(hash, 40)->backend, 9);
   EXPECT_LE(table.used(), table.size());
@@ -164,7 +196,7 @@ TEST(FlowTable, TheSweepMakesTheGaugeTrue) {
   FlowTable table = table_of(65536);
   std::mt19937_64 random(2);
   for (int i = 0; i < 10000; ++i) table.learn(random(), 1, FlowSign::syn, 0);
-  table.learn(1, 1, FlowSign::data, 0);
+  establish(table, 1, 1, 0);
   uint64_t now = kSecondNs;
   const auto sweep_for = [&](unsigned seconds) {
     for (const uint64_t end = now + seconds * kSecondNs; now < end; now += 800'000)
@@ -220,6 +252,7 @@ class Naive {
     const auto it = flows_.find(hash);
     if (it == flows_.end()) return nullptr;
     static const std::map<FlowState, uint64_t> limits = {{FlowState::opening, 10},
+                                                         {FlowState::guessed, 120},
                                                          {FlowState::established, 3600},
                                                          {FlowState::closing, 15},
                                                          {FlowState::udp, 60}};
@@ -229,12 +262,16 @@ class Naive {
   }
   void learn(uint64_t hash, uint16_t backend, FlowSign sign, uint64_t now) {
     static const std::map<FlowSign, FlowState> first = {{FlowSign::syn, FlowState::opening},
-                                                        {FlowSign::data, FlowState::established},
+                                                        {FlowSign::data, FlowState::guessed},
                                                         {FlowSign::end, FlowState::closing},
                                                         {FlowSign::datagram, FlowState::udp}};
     flows_[hash] = {backend, first.at(sign), now};
   }
   static void see(NaiveFlow& flow, FlowSign sign, uint64_t now) {
+    if (flow.state == FlowState::guessed && sign != FlowSign::end) {
+      if (sign != FlowSign::data || now == flow.seen) return;
+      flow.state = FlowState::established;
+    }
     flow.seen = now;
     if (sign == FlowSign::end) flow.state = FlowState::closing;
     if (sign == FlowSign::data && flow.state == FlowState::opening)
