@@ -164,7 +164,11 @@ AgentFrame AgentFrame::of(std::string_view received, size_t body_max) {
 
 std::optional<AgentMessage> seal_request(const AgentKey& key, const AgentChallenge& challenge,
                                          std::string_view body) {
-  return seal(key, challenge.view(), body, kAgentRequestMax);
+  if (body.size() > kAgentRequestMax - kAgentNonceBytes) return {};
+  std::array<char, kAgentNonceBytes> nonce;
+  if (getrandom(nonce.data(), nonce.size(), 0) != ssize_t{kAgentNonceBytes}) return {};
+  const std::string whole = std::string(nonce.data(), nonce.size()).append(body);
+  return seal(key, challenge.view(), whole, kAgentRequestMax);
 }
 
 std::optional<AgentMessage> seal_answer(const AgentKey& key, const AgentChallenge& challenge,

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a node and the agent on a backend say to each other: messages, their layout, and how each
-// end knows that the other has the key. Pure but for the challenge's random numbers.
+// end knows that the other has the key. Pure but for random numbers, of the challenge and of each
+// request.
 //
 // TCP, made by the node, to the agent's port; one request, one answer, then the agent closes.
 // Integers are big-endian.
 //
-//   agent to node   challenge   "GWAG" | u16 version (1) | u16 zero | 32 random bytes
-//   node to agent   request     u32 length of the body | body | 32 bytes HMAC-SHA256(key,
-//                               challenge | length | body)
+//   agent to node   challenge   "GWAG" | u16 version (2) | u16 zero | 32 random bytes
+//   node to agent   request     u32 length of what follows but the HMAC | 32 random bytes | body |
+//                               32 bytes HMAC-SHA256(key, challenge | all before it)
 //   agent to node   answer      u32 length of the body | body | 32 bytes HMAC-SHA256(key,
 //                               challenge | the request's HMAC | length | body)
 //
-// So a request is good for one connection and an answer for one request: neither can be replayed.
+// So a request is good for one connection (by the agent's random bytes) and an answer for one
+// request (by the node's): neither can be replayed.
 // A request names the backend that it is meant for, and an agent answers only if the connection
 // came to that address: nobody on the way can have another backend's answer taken for this one's.
 // What is said is not secret: a listener learns VIPs and numbers, nothing that helps him to ask.
@@ -44,7 +46,7 @@
 namespace guideway {
 
 inline constexpr uint16_t kAgentPort = 6081;
-inline constexpr uint16_t kAgentProtocol = 1;
+inline constexpr uint16_t kAgentProtocol = 2;
 inline constexpr size_t kAgentNonceBytes = 32;
 inline constexpr size_t kAgentChallengeBytes = 8 + kAgentNonceBytes;
 inline constexpr size_t kAgentMacBytes = 32;
@@ -79,10 +81,14 @@ struct AgentFrame {
   AgentMac mac{};
 
   static AgentFrame of(std::string_view received, size_t body_max);
+  // The body of a request, without the node's random bytes; empty if it is too short for one.
+  std::string_view request() const {
+    return body.size() < kAgentNonceBytes ? std::string_view() : body.substr(kAgentNonceBytes);
+  }
 };
 
-// A message as it is sent, and its HMAC. Nothing if libcrypto has no memory, or the body is longer
-// than it may be.
+// A message as it is sent, and its HMAC. Nothing if libcrypto has no memory, the kernel no random
+// numbers, or the body is longer than it may be.
 struct AgentMessage {
   std::string bytes;
   AgentMac mac{};

@@ -226,7 +226,7 @@ void AgentServer::answer(uint64_t serial, Connection& connection, const AgentFra
 std::string AgentServer::body_for(const Connection& connection, const AgentFrame& frame,
                                   Count& ends_as) {
   ends_as = &AgentServerCounters::refused;
-  Result<AgentRequest> request = read_agent_request(frame.body);
+  Result<AgentRequest> request = read_agent_request(frame.request());
   if (!request) return write_agent_refusal(request.error());
   if (request->backend != connection.local) {
     return write_agent_refusal({"",

@@ -40,7 +40,7 @@ TEST(AgentProtocol, WhatIsSaidComesThrough) {
   const AgentFrame asked = AgentFrame::of(request->bytes, kAgentRequestMax);
   ASSERT_TRUE(genuine_request(kKey, challenge, asked));
   EXPECT_EQ(asked.mac, request->mac);
-  const AgentRequest read = read_agent_request(asked.body).value();
+  const AgentRequest read = read_agent_request(asked.request()).value();
   EXPECT_EQ(read.backend, some_request().backend);
   EXPECT_EQ(read.flow_seed, some_request().flow_seed);
   EXPECT_EQ(read.services, some_request().services);
@@ -61,14 +61,18 @@ TEST(AgentProtocol, WhatIsSaidComesThrough) {
 // The layout in the header, byte by byte, so that it does not change without a new version.
 TEST(AgentProtocol, TheLayoutIsAsWritten) {
   const AgentChallenge challenge = AgentChallenge::fresh().value();
-  EXPECT_EQ(challenge.view().substr(0, 8), std::string_view("GWAG\0\1\0\0", 8));
+  EXPECT_EQ(challenge.view().substr(0, 8), std::string_view("GWAG\0\2\0\0", 8));
   EXPECT_NE(challenge.bytes, AgentChallenge::fresh().value().bytes);
   const std::string sealed = seal_request(kKey, challenge, "{}")->bytes;
-  const std::string before = std::string(challenge.view()) + std::string("\0\0\0\2{}", 6);
+  ASSERT_EQ(sealed.size(), size_t{4 + 32 + 2 + 32});
+  EXPECT_EQ(sealed.substr(0, 4), std::string("\0\0\0\x22", 4));
+  EXPECT_EQ(sealed.substr(36, 2), "{}");
+  EXPECT_NE(sealed.substr(4, 32), seal_request(kKey, challenge, "{}")->bytes.substr(4, 32));
+  const std::string before = std::string(challenge.view()) + sealed.substr(0, 38);
   unsigned char mac[32];
   HMAC(EVP_sha256(), kKey.bytes.data(), static_cast<int>(kKey.bytes.size()),
        reinterpret_cast<const unsigned char*>(before.data()), before.size(), mac, nullptr);
-  EXPECT_EQ(sealed, std::string("\0\0\0\2{}", 6) + std::string(mac, mac + 32));
+  EXPECT_EQ(sealed.substr(38), std::string(mac, mac + 32));
 }
 
 TEST(AgentProtocol, WrongKeyReplayAndTamperingAreFound) {
@@ -86,6 +90,9 @@ TEST(AgentProtocol, WrongKeyReplayAndTamperingAreFound) {
   EXPECT_FALSE(genuine_answer(kOther, challenge, request->mac, told));
   EXPECT_FALSE(genuine_answer(kKey, later, request->mac, told));
   EXPECT_FALSE(genuine_answer(kKey, challenge, AgentMac{}, told)) << "of another request";
+  // Somebody without the key says what an agent once said, its challenge included.
+  const auto same = seal_request(kKey, challenge, "{}");
+  EXPECT_FALSE(genuine_answer(kKey, challenge, same->mac, told)) << "replayed";
   EXPECT_FALSE(genuine_request(kKey, challenge, told)) << "turned round";
   EXPECT_FALSE(genuine_answer(kKey, challenge, request->mac, frame)) << "turned round";
 
@@ -114,8 +121,9 @@ TEST(AgentProtocol, WhatIsTooLongIsKnownByItsLength) {
   EXPECT_EQ(AgentFrame::of(std::string("\0\x10\0\1", 4), kAgentRequestMax).state,
             AgentFrame::State::bad);
   EXPECT_EQ(AgentFrame::of("\xff\xff\xff\xff", kAgentRequestMax).state, AgentFrame::State::bad);
-  EXPECT_TRUE(seal_request(kKey, {}, std::string(kAgentRequestMax, ' ')));
-  EXPECT_FALSE(seal_request(kKey, {}, std::string(kAgentRequestMax + 1, ' ')));
+  const size_t most = kAgentRequestMax - kAgentNonceBytes;
+  EXPECT_TRUE(seal_request(kKey, {}, std::string(most, ' ')));
+  EXPECT_FALSE(seal_request(kKey, {}, std::string(most + 1, ' ')));
   EXPECT_FALSE(seal_answer(kKey, {}, {}, std::string(kAgentAnswerMax + 1, ' ')));
 }
 
@@ -131,9 +139,9 @@ TEST(AgentProtocol, TheLargestQuestionFits) {
 
 TEST(AgentProtocol, OtherVersionsAndStrangersAreTold) {
   std::string bytes(AgentChallenge::fresh().value().view());
-  bytes[5] = 2;
+  bytes[5] = 1;
   EXPECT_EQ(AgentChallenge::parse(bytes).error().text(),
-            "the agent speaks version 2 of the protocol, this node version 1 (give both the same "
+            "the agent speaks version 1 of the protocol, this node version 2 (give both the same "
             "version of Guideway)");
   EXPECT_FALSE(AgentChallenge::parse("SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n"));
   EXPECT_FALSE(AgentChallenge::parse(std::string_view(bytes).substr(1)));
