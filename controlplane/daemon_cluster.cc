@@ -122,6 +122,9 @@ void Daemon::report() {
     report_.generation = running->generation;
     report_.digest = running->digest;
     connected_at_ = now;
+  } else if (delivery_->alive()) {
+    // It forwards by what it had, and takes nothing from this control plane: an older layout, say.
+    connected_at_ = now;
   } else if (now > connected_at_ + kDataplaneBack) {
     // Nothing forwards here: nobody has to wait for it.
     report_.revision = report_.intent;

@@ -146,6 +146,9 @@ void follow_plans(Intent& intent, const Intent& before) {
     } else if (pool.plan->wanted != shape) {
       pool.plan = step(*pool.plan, Want{std::move(shape), false}, intent.revision).plan;
     }
+    // A step that is stored together with a change before it is of that revision, not of a next one
+    // that may never come.
+    pool.plan->revision = std::min(pool.plan->revision, intent.revision);
   }
 }
 
