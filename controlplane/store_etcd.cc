@@ -40,6 +40,11 @@ Intent settings_of(Intent intent) {
   return intent;
 }
 
+// Nodes that all have changes: whoever was first rests for up to so many times what its write took.
+// Without that a node further from etcd's leader may lose each race, and its changes never get in.
+constexpr auto kRestMost = std::chrono::milliseconds(250);
+constexpr int kRestFactor = 4;
+
 uint64_t random_number() {
   uint64_t out = 0;
   while (out == 0 && getrandom(&out, sizeof out, 0) == sizeof out) continue;
@@ -124,6 +129,15 @@ void EtcdStore::look() {
 }
 
 // ---------------------------------------------------------------- following
+
+void EtcdStore::rest(Clock::duration took) {
+  const auto most = std::min<Clock::duration>(took * kRestFactor, kRestMost);
+  loop_.cancel(resting_);
+  resting_ = loop_.after(most * static_cast<int64_t>(random_number() % 1024) / 1024, [this] {
+    resting_ = 0;
+    pump();
+  });
+}
 
 void EtcdStore::load() {
   if (loading_) return;

@@ -19,7 +19,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -172,7 +171,6 @@ class EtcdStore : public Store {
   int64_t stale_ = -1;              // the head's revision that a transaction found to be old
   Clock::time_point others_at_;     // when another node's change was last seen
   EventLoop::TimerId resting_ = 0;  // until then the others have their turn
-  std::minstd_rand dice_{std::random_device{}()};
   EventLoop::TimerId timer_ = 0;
   EventLoop::TimerId unfinished_ = 0;
   int64_t last_contact_ = 0;

@@ -16,11 +16,7 @@ constexpr size_t kBatch = 64;
 // etcd takes 128 operations and 1.5 MiB in one transaction.
 constexpr size_t kWritesAtOnce = 100;
 constexpr size_t kBytesAtOnce = size_t{1} << 20;
-// Nodes that all have changes: whoever was first rests for up to so many times what its write took.
-// Without that a node further from etcd's leader may lose each race, and its changes never get in.
 constexpr auto kOthersAreNear = std::chrono::seconds(1);
-constexpr auto kRestMost = std::chrono::milliseconds(250);
-constexpr int kRestFactor = 4;
 
 // How many of them go together, from `first` on.
 size_t count_at_once(const std::vector<KeyWrite>& writes, size_t first) {
@@ -175,17 +171,6 @@ void EtcdStore::on_written(const EtcdResult<EtcdTxnResult>& result, size_t count
   }
   absorb(false);
   finish(done.batch);
-}
-
-void EtcdStore::rest(Clock::duration took) {
-  const auto most = std::min<Clock::duration>(took * kRestFactor, kRestMost);
-  const auto chosen =
-      Clock::duration(std::uniform_int_distribution<int64_t>(0, most.count())(dice_));
-  loop_.cancel(resting_);
-  resting_ = loop_.after(chosen, [this] {
-    resting_ = 0;
-    pump();
-  });
 }
 
 void EtcdStore::on_write_failed(const EtcdError& failure) {

@@ -2,6 +2,7 @@
 #include "controlplane/cli/cluster.h"
 
 #include "controlplane/cli/answer.h"
+#include "controlplane/cli/pool_view.h"
 
 namespace guideway::cli {
 namespace {
@@ -18,13 +19,6 @@ std::string state_of(const Json& node) {
 // So many backends it does not see up.
 std::string sees_down(const Json& node) {
   return field(node, "down").is_number() ? std::to_string(number(node, "down")) : "";
-}
-
-std::string joined(const Json& names) {
-  std::string out;
-  for (const Json& name : names)
-    out += (out.empty() ? "" : ", ") + (name.is_string() ? name.get<std::string>() : "");
-  return out;
 }
 
 void print(const Context& context, const Json& cluster) {
@@ -110,7 +104,7 @@ void cluster_problems(const Json& status, std::vector<std::string>& out) {
     const std::string name = "node " + text(node, "name");
     if (!text(node, "problem").empty()) out.push_back(name + ": " + text(node, "problem"));
     if (const Json& pools = list(field(node, "out"), "out"); !pools.empty())
-      out.push_back(name + ": it alone cannot reach backends of " + joined(pools) +
+      out.push_back(name + ": it alone cannot reach backends of " + names(pools, pools.size()) +
                     ", so it has withdrawn their VIPs -> look at its links");
     if (truth(node, "self")) continue;
     if (!truth(node, "alive")) out.push_back(name + ": gone without a word");

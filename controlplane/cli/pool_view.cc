@@ -25,18 +25,10 @@ std::string percent(double part) {
   return buffer;
 }
 
+constexpr size_t kNodesShown = 4;
+
 std::string with(const std::string& text, const std::string& more) {
   return text.empty() || more.empty() ? text + more : text + "; " + more;
-}
-
-// "n1, n2"; of many, how many more.
-std::string names(const Json& list) {
-  constexpr size_t kShown = 4;
-  std::string out;
-  for (size_t i = 0; i < std::min(list.size(), kShown); ++i)
-    out += (i > 0 ? ", " : "") + (list[i].is_string() ? list[i].get<std::string>() : "");
-  if (list.size() > kShown) out += " and " + std::to_string(list.size() - kShown) + " more";
-  return printable(out);
 }
 
 std::string drain_end(const Json& backend) {
@@ -112,6 +104,14 @@ void print_change(const Context& context, const Json& pool) {
 
 }  // namespace
 
+std::string names(const Json& list, size_t shown) {
+  std::string out;
+  for (size_t i = 0; i < std::min(list.size(), shown); ++i)
+    out += (i > 0 ? ", " : "") + (list[i].is_string() ? list[i].get<std::string>() : "");
+  if (list.size() > shown) out += " and " + std::to_string(list.size() - shown) + " more";
+  return printable(out);
+}
+
 std::string where_down(const Json& backend) {
   const Json& seen = field(backend, "seen");
   if (!seen.is_object()) return "";
@@ -121,9 +121,9 @@ std::string where_down(const Json& backend) {
   if (down.size() == number(seen, "nodes")) {
     out = "down on all nodes";
   } else if (!down.empty()) {
-    out = "down on " + names(down) + (down.size() == 1 ? " only" : "");
+    out = "down on " + names(down, kNodesShown) + (down.size() == 1 ? " only" : "");
   }
-  return with(out, blind.empty() ? "" : "blind on " + names(blind));
+  return with(out, blind.empty() ? "" : "blind on " + names(blind, kNodesShown));
 }
 
 std::string backend_summary(const Json& pool) {

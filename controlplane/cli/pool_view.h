@@ -17,6 +17,9 @@ std::string backend_summary(const nlohmann::json& pool);
 // "none".
 std::string probe_words(const nlohmann::json& probe);
 
+// "n1, n2"; of more than `shown`, how many more.
+std::string names(const nlohmann::json& list, size_t shown);
+
 // Where in the cluster it is down: "down on n2 only", "down on n1, n2", "down on all nodes"; and
 // where nothing can be told. Empty: nowhere, or there is no cluster.
 std::string where_down(const nlohmann::json& backend);

@@ -197,6 +197,13 @@ def show(result):
                   .ljust(63) + f"{share['median']:6.2f} ({share['min']:.2f} to {share['max']:.2f})"
                   f" {f['p50_us']['median']:6.0f} us {f['p99_us']['median']:6.0f} us" +
                   (f"  {f['errors']['max']} errors in a round" if f["errors"]["max"] else ""))
+    for load in ("kept", "one"):
+        ways = result["loads"][load]
+        added = [f"{way} {f['p50_us']['median'] - ways['direct']['p50_us']['median']:,.0f} and "
+                 f"{f['p99_us']['median'] - ways['direct']['p99_us']['median']:,.0f} us"
+                 for way, f in ways.items() if way != "direct"]
+        print(f"\n  added to p50 and p99 of the direct way, {LOADS[load][0]}:\n    "
+              + "\n    ".join(added))
     print()
     for what, got, holds in result["asked"]:
         print(f"  {'holds' if holds else 'DOES NOT HOLD':14} {what:60} {got:.2f}")

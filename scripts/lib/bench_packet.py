@@ -23,6 +23,8 @@ import sys
 import tempfile
 import time
 
+from failure_report import machine, machine_text
+
 BUILD = pathlib.Path(os.environ["GUIDEWAY_BUILD"])
 CORE = max(os.sched_getaffinity(0))
 SLOTS = 65537
@@ -222,16 +224,6 @@ def measure(one, modes, rounds, seconds, directory):
     return result
 
 
-def machine():
-    cpu = "unknown"
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            cpu = line.split(":", 1)[1].strip()
-            break
-    return {"cpu": cpu, "cores": os.cpu_count(), "kernel": os.uname().release,
-            "load": os.getloadavg()[0]}
-
-
 def title(one):
     return (f"{one['flows']:>9,} flows  v{one['family']} {one['forwarding']:4} "
             f"{one['backends']:>4} b {one['services']:>4} s  {one['release']:5} "
@@ -239,8 +231,7 @@ def title(one):
 
 
 def show_head(result):
-    m = result["machine"]
-    print(f"\n== Packets: whole process, one core; {m['cpu']}, {m['cores']} cores, load {m['load']:.1f}")
+    print(f"\n== Packets: whole process, one core. On {machine_text(result['machine'])}.")
     print("   ns of the polling thread's CPU time per packet: median (min..max) of the rounds\n"
           "   quiet: nothing to remember. learn: an entry for every flow. drain: 9 of 10 backends drain\n")
     print(f"  {'':52}" + "".join(f"{name:>17}" for name in (*result["modes"], "guideway"))

@@ -6,20 +6,22 @@
 // every established flow is learned. drain: all but each tenth backend drain, so most new flows are
 // learned. Exit code 0 once the image is adopted.
 #include <netinet/in.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <string>
+#include <utility>
 
+#include "controlplane/event_loop.h"
 #include "controlplane/image.h"
+#include "controlplane/publisher.h"
 
 namespace {
 
 using namespace guideway;
+
+constexpr std::chrono::seconds kPatience{10};
 
 struct Order {
   std::string socket, forwarding, release;
@@ -80,53 +82,41 @@ ImageNode node_of(const Order& order, const std::string& port, uint64_t generati
   return node;
 }
 
-bool send(int peer, const gw_message& message, int fd) {
-  iovec io{const_cast<gw_message*>(&message), sizeof message};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr header{};
-  header.msg_iov = &io;
-  header.msg_iovlen = 1;
-  header.msg_control = control;
-  header.msg_controllen = sizeof control;
-  cmsghdr* c = CMSG_FIRSTHDR(&header);
-  c->cmsg_level = SOL_SOCKET;
-  c->cmsg_type = SCM_RIGHTS;
-  c->cmsg_len = CMSG_LEN(sizeof fd);
-  std::memcpy(CMSG_DATA(c), &fd, sizeof fd);
-  return sendmsg(peer, &header, MSG_NOSIGNAL) == static_cast<ssize_t>(sizeof message);
-}
-
 int complain(const std::string& what) {
   std::fprintf(stderr, "publish_image: %s\n", what.c_str());
   return 1;
 }
 
-int publish(const Order& order, int peer) {
-  gw_message hello{};
-  if (recv(peer, &hello, sizeof hello, 0) != static_cast<ssize_t>(sizeof hello) ||
-      hello.type != GW_HELLO)
-    return complain("no HELLO");
-  const uint64_t generation = hello.generation + 1;
+Result<std::shared_ptr<const SealedImage>> image_of(const Order& order, const DataplaneInfo& info) {
   const Intent intent = intent_of(order);
   auto tables = build_tables(intent, {});
-  if (!tables) return complain(tables.error().text());
-  auto image =
-      SealedImage::build(intent, *tables, node_of(order, hello.port[0].interface, generation));
-  if (!image) return complain(image.error().text());
-  gw_message message{};
-  message.magic = GW_MAGIC_MESSAGE;
-  message.type = GW_TABLE;
-  for (const auto& table : (*image)->tables()) {
-    message.digest = table->digest();
-    if (!send(peer, message, table->fd())) return complain("the table is not taken");
-  }
-  message.type = GW_ROOT;
-  message.digest = 0;
-  message.generation = generation;
-  if (!send(peer, message, (*image)->fd())) return complain("the root is not taken");
-  gw_message ack{};
-  if (recv(peer, &ack, sizeof ack, 0) <= 0 || ack.type != GW_ACK) return complain("no ACK");
-  return ack.status == GW_ADOPTED ? 0 : complain(ack.text);
+  if (!tables) return tl::unexpected(tables.error());
+  return SealedImage::build(intent, *tables, node_of(order, info.ports.at(0), info.generation + 1));
+}
+
+int publish(const Order& order) {
+  auto loop = EventLoop::create();
+  if (!loop) return complain(loop.error().text());
+  std::string problem = "no answer of the dataplane in time";
+  const auto end = [&](const std::string& why) {
+    problem = why;
+    (*loop)->stop();
+  };
+  Publisher* raw = nullptr;
+  Publisher::Callbacks callbacks;
+  callbacks.on_connected = [&](const DataplaneInfo& info, UniqueFd) {
+    auto image = image_of(order, info);
+    if (!image) return end(image.error().text());
+    raw->publish(*image);
+  };
+  callbacks.on_ack = [&](uint64_t, uint64_t, bool, const std::string& reason) { end(reason); };
+  callbacks.on_disconnected = [&](const std::string& why) { end(why); };
+  Publisher publisher(**loop, order.socket, std::move(callbacks));
+  raw = &publisher;
+  (*loop)->after(kPatience, [&] { (*loop)->stop(); });
+  publisher.start();
+  (*loop)->run();
+  return problem.empty() ? 0 : complain(problem);
 }
 
 }  // namespace
@@ -142,11 +132,5 @@ int main(int argc, char** argv) {
   order.services = static_cast<unsigned>(std::atoi(argv[5]));
   order.slots = static_cast<unsigned>(std::atoi(argv[6]));
   order.release = argv[7];
-  UniqueFd peer(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  sockaddr_un at{};
-  at.sun_family = AF_UNIX;
-  std::strncpy(at.sun_path, order.socket.c_str(), sizeof at.sun_path - 1);
-  if (connect(peer.get(), reinterpret_cast<sockaddr*>(&at), sizeof at) != 0)
-    return complain(order.socket + ": " + std::strerror(errno));
-  return publish(order, peer.get());
+  return publish(order);
 }

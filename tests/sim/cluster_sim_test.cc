@@ -9,14 +9,10 @@
 #include <iostream>
 
 #include "tests/sim/cluster_world.h"
+#include "tests/sim/environment.h"
 
 namespace guideway {
 namespace {
-
-uint64_t number_from(const char* variable, uint64_t otherwise) {
-  const char* text = std::getenv(variable);
-  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
-}
 
 TEST(ClusterSim, EveryFlowIsInReachAndAllNodesEndTheSame) {
   const ClusterRules rules;

@@ -9,15 +9,11 @@
 #include <cstdlib>
 #include <iostream>
 
+#include "tests/sim/environment.h"
 #include "tests/sim/hop_world.h"
 
 namespace guideway {
 namespace {
-
-uint64_t number_from(const char* variable, uint64_t otherwise) {
-  const char* text = std::getenv(variable);
-  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
-}
 
 void add(SimReport& sum, const SimReport& report) {
   sum.flows += report.flows;
