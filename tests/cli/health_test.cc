@@ -128,6 +128,7 @@ TEST_F(PoolProbe, DurationsNeedUnits) {
   }
 }
 
+// Whole minutes are shown of what is older than one: a test's age is never close to the next.
 std::string ago(int64_t seconds) {
   return utc_text(int64_t{std::time(nullptr)} - seconds).substr(0, 19) + ".123456Z";
 }
@@ -166,7 +167,7 @@ TEST_F(Command, PoolShowTellsHealth) {
   up["since"] = ago(7500);
   up["rtt_us"] = 212;
   Json slow = backend("10.0.0.22", "up", "2 probes answered");
-  slow["since"] = ago(12);
+  slow["since"] = ago(-60);  // by a clock ahead of ours
   slow["rtt_us"] = 1349;
   slow["share_now"] = 0.25;
   Json down = backend("10.0.0.23", "down", "3 probes without an answer within 10 ms");
@@ -193,14 +194,14 @@ TEST_F(Command, PoolShowTellsHealth) {
       R"(POOL web  ipip, 65537 slots, 1 service, 7 backends: 2 up, 1 disabled, 2 down, 1 draining, 1 unknown
   probe tcp:443 every 100 ms, time-out 100 ms, fall 3, rise 2; slow start 30 s
   BLIND for 3m: no edge on eth1
-  BACKEND    WEIGHT  STATE       SINCE     RTT   SHARE  SLOTS  PACKETS  BYTES  NEXT HOP, OR WHY NOT
-  10.0.0.21     100  up         2h ago  212 us  20.0 %  13107        9    540  eth1, MTU 1500
-  10.0.0.22     100  up        12s ago  1.3 ms  20.0 %  13107        9    540  slow start: 25 % of its slots; eth1, MTU 1500
-  10.0.0.23     100  down       3m ago   43 ms  20.0 %  13107        9    540  3 probes without an answer within 10 ms; 3 of 8 answers in a row to be up
-  10.0.0.24     100  draining                   20.0 %  13107        9    540  disabled in 0s, at 2020-11-23T12:10:00Z
-  10.0.0.25     100  down                       20.0 %  13107        9    540  refused; draining; without a deadline
-  10.0.0.26     100  disabled                   20.0 %  13107        9    540  by order
-  10.0.0.27     100  unknown                    20.0 %  13107        9    540  no probe has been answered yet; blind: judged as before
+  BACKEND    WEIGHT  STATE      SINCE     RTT   SHARE  SLOTS  PACKETS  BYTES  NEXT HOP, OR WHY NOT
+  10.0.0.21     100  up        2h ago  212 us  20.0 %  13107        9    540  eth1, MTU 1500
+  10.0.0.22     100  up        0s ago  1.3 ms  20.0 %  13107        9    540  slow start: 25 % of its slots; eth1, MTU 1500
+  10.0.0.23     100  down      3m ago   43 ms  20.0 %  13107        9    540  3 probes without an answer within 10 ms; 3 of 8 answers in a row to be up
+  10.0.0.24     100  draining                  20.0 %  13107        9    540  disabled in 0s, at 2020-11-23T12:10:00Z
+  10.0.0.25     100  down                      20.0 %  13107        9    540  refused; draining; without a deadline
+  10.0.0.26     100  disabled                  20.0 %  13107        9    540  by order
+  10.0.0.27     100  unknown                   20.0 %  13107        9    540  no probe has been answered yet; blind: judged as before
 )");
 }
 
