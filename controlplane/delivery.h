@@ -92,6 +92,7 @@ class Delivery {
   void publish();
   void claim_counters(uint64_t generation);
   void retry_counters();
+  bool is_starting() const;
   bool is_hopeless(uint64_t revision) const;
   template <typename Answered>
   void answer_waiters(Answered answered);
