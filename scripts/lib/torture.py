@@ -160,7 +160,8 @@ class Torture:
         reader.join(self.silent_s + 30)
         if not self.end:
             raise AssertionError("the client does not end")
-        self.keep_logs(done["errors"] or self.broken and self.judged)
+        late = any(wait > HELD_BACK_S for c in done["changes"] for wait, _ in c.waits)
+        self.keep_logs(late or done["errors"] or self.broken and self.judged)
         return self.result(done, calm, flood)
 
     def begin_flood(self):

@@ -131,6 +131,10 @@ TEST_F(EtcdClientTest, PagesOfOneRevision) {
 
 // A thousand of these do not fit in a page.
 TEST_F(EtcdClientTest, LargeValuesInSmallerPages) {
+  EtcdConfig patient = config();
+  patient.request_timeout = kTestPatience;  // on a busy machine etcd takes its time for 60 MB
+  TestClient client{patient};
+  ASSERT_TRUE(client.wait_ready()) << client.problem();
   const std::string value(1 << 20, 'x');
   for (int i = 0; i < 60; ++i) ASSERT_TRUE(client.put(key(std::to_string(i)), value));
   const auto range = client.range(prefix);
