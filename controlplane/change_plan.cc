@@ -54,6 +54,24 @@ std::string connections(uint64_t sockets) {
   return std::to_string(sockets) + (sockets == 1 ? " connection" : " connections");
 }
 
+bool nobody_holds(const Answer& answer) {
+  return std::all_of(answer.asked.begin(), answer.asked.end(), [&](const Address& asked) {
+    const auto sockets = answer.sockets.find(asked);
+    return sockets != answer.sockets.end() && sockets->second == 0;
+  });
+}
+
+// Somebody who holds connections of that epoch.
+std::optional<std::pair<Address, uint64_t>> holder_of(const Answers* answers, uint64_t epoch) {
+  if (answers == nullptr) return {};
+  for (const Answer& answer : answers->each) {
+    if (answer.epoch != epoch || answer.part == EpochPart::and_older) continue;
+    for (const auto& [address, sockets] : answer.sockets)
+      if (sockets > 0) return std::pair(address, sockets);
+  }
+  return {};
+}
+
 // "slot 4711 would need 5 hops, and 4 is the most: 10.0.0.7 still holds 3 connections from epoch
 // 12"
 std::string why_no_room(const ChangePlan& plan, const HopShortage& shortage,
@@ -68,11 +86,9 @@ std::string why_no_room(const ChangePlan& plan, const HopShortage& shortage,
     if (find_earlier(plan, hop.epoch) == nullptr) continue;
     const std::string from = " from epoch " + std::to_string(hop.epoch);
     if (held.empty()) held = ": " + hop.address.text() + " may still hold connections" + from;
-    if (answers == nullptr || answers->epoch != hop.epoch) continue;
     // Whoever it is that holds any: an epoch goes as a whole.
-    const auto holder = std::find_if(answers->sockets.begin(), answers->sockets.end(),
-                                     [](const auto& sockets) { return sockets.second > 0; });
-    if (holder == answers->sockets.end()) continue;
+    const auto holder = holder_of(answers, hop.epoch);
+    if (!holder) continue;
     held = ": " + holder->first.text() + " still holds " + connections(holder->second) + from;
     break;
   }
@@ -128,8 +144,22 @@ PlanStep advance(ChangePlan plan, uint64_t next_revision) {
 
 PlanStep retire(ChangePlan plan, uint64_t epoch, EpochPart part, uint64_t next_revision) {
   plan.history = without(std::move(plan.history), epoch, part);
-  const std::string what = part == EpochPart::all ? "epoch " : "the stand-ins of epoch ";
-  return changed(std::move(plan), next_revision, "retired " + what + std::to_string(epoch));
+  const std::string number = std::to_string(epoch);
+  return changed(std::move(plan), next_revision,
+                 part == EpochPart::stand_ins   ? "retired the stand-ins of epoch " + number
+                 : part == EpochPart::and_older ? "retired epoch " + number + " and all before it"
+                                                : "retired epoch " + number);
+}
+
+std::string why_it_stays(const Answer& answer) {
+  const std::string stays = "epoch " + std::to_string(answer.epoch) + " stays: ";
+  for (const Address& asked : answer.asked) {
+    const auto sockets = answer.sockets.find(asked);
+    if (sockets == answer.sockets.end()) return stays + "no answer from " + asked.text();
+    if (sockets->second > 0)
+      return stays + asked.text() + " still holds " + connections(sockets->second);
+  }
+  return {};
 }
 
 PlanStep on(const ChangePlan& plan, const Want& want, uint64_t) {
@@ -148,22 +178,18 @@ PlanStep on(const ChangePlan& plan, const Confirmed& event, uint64_t next_revisi
 }
 
 PlanStep on(const ChangePlan& plan, const Answers& event, uint64_t next_revision) {
-  const Epoch* epoch = find_earlier(plan, event.epoch);
-  const bool had = epoch != nullptr && (event.part == EpochPart::all || epoch->stand_ins);
-  if (event.revision != plan.revision || !had) return unchanged(plan);
-  for (const BackendRanges& asked : ranges_only_in(plan.history, event.epoch, event.part)) {
-    const auto answer = event.sockets.find(asked.address);
-    if (answer != event.sockets.end() && answer->second == 0) continue;
-    std::string waits = waits_for_room(plan, &event);
-    if (!waits.empty()) return unchanged(plan, std::move(waits));
-    const std::string number = std::to_string(event.epoch);
-    if (answer == event.sockets.end()) {
-      return unchanged(plan, "epoch " + number + " stays: no answer from " + asked.address.text());
-    }
-    return unchanged(plan, "epoch " + number + " stays: " + asked.address.text() + " still holds " +
-                               connections(answer->second));
+  if (event.revision != plan.revision) return unchanged(plan);
+  const Answer* oldest_told = nullptr;  // the one that says most: of one epoch, the oldest
+  for (const Answer& answer : event.each) {
+    const Epoch* epoch = find_earlier(plan, answer.epoch);
+    const bool had = epoch != nullptr && (answer.part != EpochPart::stand_ins || epoch->stand_ins);
+    if (!had) continue;
+    if (nobody_holds(answer)) return retire(plan, answer.epoch, answer.part, next_revision);
+    if (oldest_told == nullptr || answer.part == EpochPart::all) oldest_told = &answer;
   }
-  return retire(plan, event.epoch, event.part, next_revision);
+  if (oldest_told == nullptr) return unchanged(plan);
+  std::string waits = waits_for_room(plan, &event);
+  return unchanged(plan, waits.empty() ? why_it_stays(*oldest_told) : std::move(waits));
 }
 
 PlanStep on(const ChangePlan& plan, const Deadline& event, uint64_t next_revision) {
@@ -227,17 +253,27 @@ std::optional<Epoch> next_epoch(const Epoch& current, const PoolShape& wanted) {
   return next;
 }
 
+Answer unanswered(const RetireQuestion& question) {
+  Answer answer{question.epoch, question.part, {}, {}};
+  for (const BackendRanges& backend : question.ask) answer.asked.push_back(backend.address);
+  return answer;
+}
+
 std::vector<RetireQuestion> retire_questions(const ChangePlan& plan, uint64_t confirmed) {
   std::vector<RetireQuestion> questions;
-  if (confirmed < plan.revision) return questions;
+  const std::vector<Epoch>& earlier = plan.history.earlier;
+  if (confirmed < plan.revision || earlier.empty()) return questions;
+  const HistoryHops hops = hops_of(plan.history);
+  const auto ask = [&](uint64_t epoch, EpochPart part) {
+    questions.push_back({plan.revision, epoch, part, ranges_only_in(hops, epoch, part)});
+  };
+  // All of them, the older half, the older quarter ..
+  for (size_t many = earlier.size(); many > 1; many /= 2)
+    ask(earlier[earlier.size() - many].number, EpochPart::and_older);
   const bool blocked = !waits_for_room(plan, nullptr).empty();
-  for (const Epoch& epoch : plan.history.earlier) {
-    const auto ask = [&](EpochPart part) {
-      questions.push_back(
-          {plan.revision, epoch.number, part, ranges_only_in(plan.history, epoch.number, part)});
-    };
-    ask(EpochPart::all);
-    if (blocked && epoch.stand_ins) ask(EpochPart::stand_ins);
+  for (const Epoch& epoch : earlier) {
+    ask(epoch.number, EpochPart::all);
+    if (blocked && epoch.stand_ins) ask(epoch.number, EpochPart::stand_ins);
   }
   return questions;
 }

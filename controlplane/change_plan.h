@@ -5,7 +5,7 @@
 //
 //   prepare: the wanted epoch is `incoming`, a later hop everywhere
 //   commit:  it is `current`; the old one is the most recent `earlier`
-//   retire:  an earlier epoch goes, or its stand-ins do, once no socket needs it
+//   retire:  earlier epochs go, or the stand-ins of one do, once no socket needs them
 //
 // One rule keeps all flows: a step is taken only when all live nodes have confirmed the revision of
 // the step before. So nodes are at most one step apart. Why that is enough: docs/design/hops.md.
@@ -43,12 +43,18 @@ struct Confirmed {
   uint64_t revision = 0;
 };
 
-// What the agents said to a RetireQuestion. A backend that is not in `sockets` did not answer.
-struct Answers {
-  uint64_t revision = 0;  // as in the question
-  uint64_t epoch = 0;
+// What the agents said to a RetireQuestion.
+struct Answer {
+  uint64_t epoch = 0;  // as in the question
   EpochPart part = EpochPart::all;
-  std::map<Address, uint64_t> sockets;
+  std::vector<Address> asked;
+  std::map<Address, uint64_t> sockets;  // of those that answered
+};
+
+// Of one round of questions, in their order: the first that allows a step is taken.
+struct Answers {
+  uint64_t revision = 0;  // as in the questions
+  std::vector<Answer> each;
 };
 
 // The operator's deadline of an earlier epoch is over (counted by the caller from its commit).
@@ -87,12 +93,17 @@ struct RetireQuestion {
   uint64_t revision = 0;
   uint64_t epoch = 0;
   EpochPart part = EpochPart::all;
-  std::vector<BackendRanges> ask;  // empty: there is nothing to ask, Answers may be given at once
+  std::vector<BackendRanges> ask;  // empty: there is nothing to ask
 };
+
+// To that question, before anybody has answered.
+Answer unanswered(const RetireQuestion& question);
 
 // What to ask the agents now; nothing before plan.revision is confirmed, since until then flows may
 // still begin where they are asked about. (The caller lets SYNs in flight and SYN cookies settle.)
-// Stand-ins alone are asked about only if they are in the way of the wanted change.
+// First about many epochs at once, the oldest ones: a backend that was the hop of a slot through
+// all of them has flows that belong to none of them alone. Then about each. Stand-ins alone are
+// asked about only if they are in the way of the wanted change.
 std::vector<RetireQuestion> retire_questions(const ChangePlan& plan, uint64_t confirmed);
 
 }  // namespace guideway

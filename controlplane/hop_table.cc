@@ -131,16 +131,28 @@ void narrow(std::vector<uint16_t>& hop, uint32_t slots, uint32_t hops) {
   hop.shrink_to_fit();
 }
 
-void add_range(std::vector<HashRange>& ranges, uint64_t first, uint64_t end) {
-  const HashRange range{static_cast<uint32_t>(first), static_cast<uint32_t>(end - 1)};
-  if (!ranges.empty() && uint64_t{ranges.back().last} + 1 == first) {
-    ranges.back().last = range.last;
-  } else {
-    ranges.push_back(range);
+using Pieces = std::vector<std::pair<uint64_t, uint64_t>>;  // first, end; ascending
+
+// In any order, and overlapping where tables of two sizes leave together.
+std::vector<HashRange> merged(Pieces pieces) {
+  std::sort(pieces.begin(), pieces.end());
+  std::vector<HashRange> ranges;
+  uint64_t reached = 0;
+  for (const auto& [first, end] : pieces) {
+    const auto last = static_cast<uint32_t>(end - 1);
+    if (ranges.empty() || first > reached) {
+      ranges.push_back({static_cast<uint32_t>(first), last});
+    } else {
+      ranges.back().last = std::max(ranges.back().last, last);
+    }
+    reached = std::max(reached, end);
   }
+  return ranges;
 }
 
-using Pieces = std::vector<std::pair<uint64_t, uint64_t>>;  // first, end; ascending
+bool goes(uint64_t number, uint64_t epoch, EpochPart part) {
+  return number == epoch || (part == EpochPart::and_older && number < epoch);
+}
 
 void cut(Pieces& pieces, uint64_t first, uint64_t end) {
   Pieces left;
@@ -280,52 +292,62 @@ HopList order_hops(std::span<const uint16_t> slot, bool owners, bool stand_ins,
 }
 
 PoolHistory without(PoolHistory history, uint64_t epoch, EpochPart part) {
-  if (part == EpochPart::all) {
-    std::erase_if(history.earlier, [&](const Epoch& e) { return e.number == epoch; });
-  } else {
+  if (part == EpochPart::stand_ins) {
     for (Epoch& e : history.earlier) {
       if (e.number == epoch) e.stand_ins = false;
     }
+    return history;
   }
+  std::erase_if(history.earlier, [&](const Epoch& e) { return goes(e.number, epoch, part); });
   return history;
 }
 
-std::vector<BackendRanges> ranges_only_in(const PoolHistory& history, uint64_t epoch,
-                                          EpochPart part) {
-  const std::vector<Address> addresses = pool_addresses(history);
-  std::optional<EpochHops> leaving;
-  std::vector<EpochHops> rest{epoch_hops(history.current, addresses)};
-  if (history.incoming) rest.push_back(epoch_hops(*history.incoming, addresses));
-  for (const Epoch& earlier : history.earlier) {
-    EpochHops hops = epoch_hops(earlier, addresses);
-    if (earlier.number == epoch) {
-      leaving = std::move(hops);
-    } else {
-      rest.push_back(std::move(hops));
-    }
-  }
-  if (!leaving || leaving->hops == 0) return {};
+HistoryHops hops_of(const PoolHistory& history) {
+  HistoryHops out;
+  out.addresses = pool_addresses(history);
+  out.staying.push_back(epoch_hops(history.current, out.addresses));
+  if (history.incoming) out.staying.push_back(epoch_hops(*history.incoming, out.addresses));
+  for (const Epoch& epoch : history.earlier)
+    out.earlier.emplace_back(epoch.number, epoch_hops(epoch, out.addresses));
+  return out;
+}
 
-  std::vector<BackendRanges> found(addresses.size());
-  for (size_t i = 0; i < addresses.size(); ++i) found[i].address = addresses[i];
+std::vector<BackendRanges> ranges_only_in(const HistoryHops& hops, uint64_t epoch, EpochPart part) {
+  std::vector<const EpochHops*> leaving;
+  std::vector<const EpochHops*> rest;
+  for (const EpochHops& staying : hops.staying) rest.push_back(&staying);
+  for (const auto& [number, earlier] : hops.earlier)
+    (goes(number, epoch, part) ? leaving : rest).push_back(&earlier);
+
+  std::vector<Pieces> found(hops.addresses.size());
   Pieces pieces;
-  const auto look = [&](uint16_t index, uint32_t slot) {
+  const auto look = [&](uint16_t index, uint32_t slot, const EpochHops& from) {
     if (index == GW_NO_HOP) return;
     // Nearly all slots end here: no range needs to be known.
-    for (const EpochHops& other : rest) {
-      if (other.slots != leaving->slots) continue;
-      if (other.owner(slot) == index || other.stand_in(slot) == index) return;
+    const auto has_it = [&](const EpochHops* other) {
+      return other->slots == from.slots &&
+             (other->owner(slot) == index || other->stand_in(slot) == index);
+    };
+    if (std::any_of(rest.begin(), rest.end(), has_it)) return;
+    for (const EpochHops* before : leaving) {
+      if (before == &from) break;
+      if (has_it(before)) return;
     }
-    pieces.assign(1, {slot_start(slot, leaving->slots), slot_start(slot + 1, leaving->slots)});
-    for (const EpochHops& other : rest) cut_hops(pieces, index, slot, leaving->slots, other);
-    for (const auto& [first, end] : pieces) add_range(found[index].ranges, first, end);
+    pieces.assign(1, {slot_start(slot, from.slots), slot_start(slot + 1, from.slots)});
+    for (const EpochHops* other : rest) cut_hops(pieces, index, slot, from.slots, *other);
+    found[index].insert(found[index].end(), pieces.begin(), pieces.end());
   };
-  for (uint32_t slot = 0; slot < leaving->slots; ++slot) {
-    if (part == EpochPart::all) look(leaving->owner(slot), slot);
-    look(leaving->stand_in(slot), slot);
+  for (const EpochHops* from : leaving) {
+    for (uint32_t slot = 0; slot < from->slots && from->hops > 0; ++slot) {
+      if (part != EpochPart::stand_ins) look(from->owner(slot), slot, *from);
+      look(from->stand_in(slot), slot, *from);
+    }
   }
-  std::erase_if(found, [](const BackendRanges& backend) { return backend.ranges.empty(); });
-  return found;
+  std::vector<BackendRanges> out;
+  for (size_t i = 0; i < found.size(); ++i) {
+    if (!found[i].empty()) out.push_back({hops.addresses[i], merged(std::move(found[i]))});
+  }
+  return out;
 }
 
 }  // namespace guideway

@@ -15,6 +15,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "controlplane/epochs.h"
@@ -58,8 +59,8 @@ struct HopShortage {
 };
 
 // Nothing, and `shortage` filled in (if given), if any slot would need more than GW_HOPS_MAX hops
-// or the pool more than GW_POOL_BACKENDS_MAX backends. With a one-step history a slot just leaves out
-// the owners that it has no room for, as many do when its table gets a smaller one.
+// or the pool more than GW_POOL_BACKENDS_MAX backends. With a one-step history a slot just leaves
+// out the owners that it has no room for, as many do when its table gets a smaller one.
 std::optional<HopTable> build_hop_table(const PoolHistory& history,
                                         HopShortage* shortage = nullptr);
 
@@ -93,7 +94,11 @@ HopList order_hops(std::span<const uint16_t> slot, bool owners, bool stand_ins,
 
 // ---- What must be known before an earlier epoch may go
 
-enum class EpochPart : uint8_t { stand_ins, all };
+enum class EpochPart : uint8_t {
+  stand_ins,  // of that epoch
+  all,        // of that epoch
+  and_older,  // that epoch and all that are older
+};
 
 struct HashRange {  // of the upper half of flow hashes, both ends included
   uint32_t first = 0;
@@ -106,12 +111,19 @@ struct BackendRanges {
   std::vector<HashRange> ranges;  // ascending, not adjacent
 };
 
-// `history` without an earlier epoch, or without its stand-ins.
+// `history` without an earlier epoch, without its stand-ins, or without it and all older ones.
 PoolHistory without(PoolHistory history, uint64_t epoch, EpochPart part);
 
-// The hashes for which a backend is a hop by that part of that epoch alone: flows there lose their
-// way when it goes, and begin there no more. In order of address; none without a range.
-std::vector<BackendRanges> ranges_only_in(const PoolHistory& history, uint64_t epoch,
-                                          EpochPart part);
+// The hops of all epochs of a history, made once for many questions.
+struct HistoryHops {
+  std::vector<Address> addresses;                       // pool_addresses
+  std::vector<EpochHops> staying;                       // of the current and the incoming epoch
+  std::vector<std::pair<uint64_t, EpochHops>> earlier;  // by number of the epoch
+};
+HistoryHops hops_of(const PoolHistory& history);
+
+// The hashes for which a backend is a hop by that part of the earlier epochs alone: flows there
+// lose their way when it goes, and begin there no more. In order of address; none without a range.
+std::vector<BackendRanges> ranges_only_in(const HistoryHops& hops, uint64_t epoch, EpochPart part);
 
 }  // namespace guideway

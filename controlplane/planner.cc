@@ -82,7 +82,7 @@ void Planner::watch(const std::string& name, const Pool& pool, uint64_t confirme
     watch.revision = pool.plan->revision;
     watch.confirmed_at = {};
     watch.next_ask = {};
-    watch.answers.clear();
+    watch.answers = {};
   }
   if (watch.confirmed_at == Clock::time_point{} && confirmed >= watch.revision) {
     watch.confirmed_at = now;
@@ -185,8 +185,8 @@ std::vector<Planner::Job> Planner::jobs(uint64_t confirmed) {
     if (found == intent->pools.end() || !found->second.plan) continue;
     const Pool& pool = found->second;
     Job job{.pool = name, .plan = *pool.plan, .events = {}, .ask = false};
-    for (Answers& answers : watch.answers) job.events.emplace_back(std::move(answers));
-    watch.answers.clear();
+    if (watch.asked == 0 && !watch.answers.each.empty())
+      job.events.emplace_back(std::exchange(watch.answers, {}));
     if (watch.confirmed_at == Clock::time_point{}) {
       if (has_steps(pool))
         watch.waits = "for revision " + std::to_string(watch.revision) + " to be adopted";
@@ -285,30 +285,34 @@ void Planner::ask(const std::string& pool, std::vector<RetireQuestion> questions
   if (questions.empty()) return;
   Watch& watch = watches_[pool];
   watch.next_ask = Clock::now() + pace_.ask_again;
+  watch.answers = {questions.front().revision, {}};
   for (RetireQuestion& question : questions) {
-    Answers answers{question.revision, question.epoch, question.part, {}};
-    if (question.ask.empty()) {
-      watch.answers.push_back(std::move(answers));
-      again_ = true;
-      continue;
-    }
-    if (!world_.ask) {
+    if (!question.ask.empty() && !world_.ask) {
       watch.waits = "no agents are asked ([agents] key_file): epoch " +
                     std::to_string(question.epoch) + " stays for the time of `hold`";
       continue;
     }
+    const size_t number = watch.answers.each.size();
+    watch.answers.each.push_back(unanswered(question));
+    if (question.ask.empty()) continue;
     ++watch.asked;
     world_.ask(pool, std::move(question.ask),
-               [this, alive = alive_, pool, answers](Sockets sockets) mutable {
-                 if (!*alive) return;
-                 const auto found = watches_.find(pool);
-                 if (found == watches_.end()) return;
-                 if (found->second.asked > 0) --found->second.asked;
-                 answers.sockets = std::move(sockets);
-                 found->second.answers.push_back(std::move(answers));
-                 look();
+               [this, alive = alive_, pool, revision = question.revision, number](Sockets sockets) {
+                 if (*alive) answered(pool, revision, number, std::move(sockets));
                });
   }
+  // Nobody had to be asked.
+  again_ |= watch.asked == 0 && !watch.answers.each.empty();
+}
+
+void Planner::answered(const std::string& pool, uint64_t revision, size_t number, Sockets sockets) {
+  const auto found = watches_.find(pool);
+  if (found == watches_.end()) return;
+  Watch& watch = found->second;
+  if (watch.asked > 0) --watch.asked;
+  const bool is_of_now = watch.answers.revision == revision && number < watch.answers.each.size();
+  if (is_of_now) watch.answers.each[number].sockets = std::move(sockets);
+  if (watch.asked == 0) look();
 }
 
 }  // namespace guideway

@@ -80,8 +80,8 @@ class Planner {
     Clock::time_point confirmed_at{};  // zero: not yet
     Clock::time_point next_ask{};
     std::map<uint64_t, Clock::time_point> earlier;  // epochs, since when they are earlier
-    std::vector<Answers> answers;                   // not taken yet
-    unsigned asked = 0;                             // questions without an answer yet
+    Answers answers;     // of the questions under way, then not taken yet
+    unsigned asked = 0;  // questions without an answer yet
     std::string waits;
   };
 
@@ -96,6 +96,7 @@ class Planner {
   void take(std::vector<Outcome> outcomes);
   void end_of_step();
   void ask(const std::string& pool, std::vector<RetireQuestion> questions);
+  void answered(const std::string& pool, uint64_t revision, size_t number, Sockets sockets);
 
   EventLoop& loop_;
   World world_;

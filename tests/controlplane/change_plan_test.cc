@@ -40,11 +40,12 @@ struct Pool {
   bool confirm() { return take(Confirmed{plan.revision}); }
   // Every agent that is asked says that it holds so many sockets.
   bool answer(uint64_t epoch, uint64_t sockets, EpochPart part = EpochPart::all) {
-    Answers answers{plan.revision, epoch, part, {}};
-    for (const BackendRanges& asked : ranges_only_in(plan.history, epoch, part)) {
-      answers.sockets[asked.address] = sockets;
+    Answer answer{epoch, part, {}, {}};
+    for (const BackendRanges& asked : ranges_only_in(hops_of(plan.history), epoch, part)) {
+      answer.asked.push_back(asked.address);
+      answer.sockets[asked.address] = sockets;
     }
-    return take(answers);
+    return take(Answers{plan.revision, {answer}});
   }
   void change(const PoolShape& shape) {
     take(Want{shape});
@@ -108,11 +109,41 @@ TEST(ChangePlan, AnEpochInUseStays) {
   pool.change(shape_of({1, 2, 3}));
   EXPECT_FALSE(pool.answer(1, 2));
   EXPECT_NE(pool.waits.find("still holds 2 connections"), std::string::npos) << pool.waits;
-  EXPECT_FALSE(pool.take(Answers{pool.plan.revision, 1, EpochPart::all, {}}));
+  const RetireQuestion question = retire_questions(pool.plan, pool.plan.revision).at(0);
+  EXPECT_FALSE(pool.take(Answers{pool.plan.revision, {unanswered(question)}}));
   EXPECT_NE(pool.waits.find("epoch 1 stays: no answer from 10.0.0."), std::string::npos);
-  EXPECT_FALSE(pool.take(Answers{pool.plan.revision - 1, 1, EpochPart::all, {}})) << "out of date";
-  EXPECT_FALSE(pool.take(Answers{pool.plan.revision, 77, EpochPart::all, {}})) << "no such epoch";
+  const Answer empty{1, EpochPart::all, {}, {}};
+  EXPECT_FALSE(pool.take(Answers{pool.plan.revision - 1, {empty}})) << "out of date";
+  const Answer other{77, EpochPart::all, {}, {}};
+  EXPECT_FALSE(pool.take(Answers{pool.plan.revision, {other}})) << "no such epoch";
   EXPECT_TRUE(pool.take(Deadline{pool.plan.revision, 1}));
+}
+
+// One round of answers, of which the first that allows a step is taken: many epochs go in one step.
+TEST(ChangePlan, OldEpochsGoTogether) {
+  Pool pool(shape_of({1, 2, 3}));
+  for (uint32_t weight : {110, 120, 130, 140}) {
+    PoolShape shape = shape_of({1, 2, 3});
+    shape.members[0].weight = weight;
+    pool.change(shape);
+  }
+  ASSERT_EQ(pool.plan.history.earlier.size(), 4u);
+  const auto answers = [&](uint64_t held_since) {
+    Answers out{pool.plan.revision, {}};
+    for (const RetireQuestion& question : retire_questions(pool.plan, pool.plan.revision)) {
+      Answer answer = unanswered(question);
+      for (const Address& asked : answer.asked)
+        answer.sockets[asked] = question.epoch >= held_since ? 1 : 0;
+      out.each.push_back(std::move(answer));
+    }
+    return out;
+  };
+  EXPECT_TRUE(pool.take(answers(3)));
+  EXPECT_EQ(pool.did, "retired epoch 2 and all before it") << "the older half";
+  ASSERT_EQ(pool.plan.history.earlier.size(), 2u);
+  EXPECT_TRUE(pool.take(answers(5)));
+  EXPECT_EQ(pool.did, "retired epoch 4 and all before it");
+  EXPECT_TRUE(at_rest(pool.plan));
 }
 
 // Changes for which there is no room: each takes the pool's slots to other backends altogether.

@@ -259,13 +259,16 @@ TEST(RangesOnlyIn, AreThoseOfTheOracleAtRandomHashes) {
     const PoolHistory history = random_history(random);
     if (history.earlier.empty()) continue;
     const Epoch& leaving = history.earlier[random() % history.earlier.size()];
-    const EpochPart part = random() % 2 == 0 ? EpochPart::all : EpochPart::stand_ins;
-    const auto found = ranges_only_in(history, leaving.number, part);
+    constexpr EpochPart kParts[] = {EpochPart::stand_ins, EpochPart::all, EpochPart::and_older};
+    const EpochPart part = kParts[random() % 3];
+    const auto found = ranges_only_in(hops_of(history), leaving.number, part);
     const std::vector<Address> addresses = pool_addresses(history);
     std::vector<Epoch> rest{history.current};
     if (history.incoming) rest.push_back(*history.incoming);
+    std::vector<Epoch> leave;
     for (const Epoch& e : history.earlier) {
-      if (e.number != leaving.number) rest.push_back(e);
+      const bool older = part == EpochPart::and_older && e.number < leaving.number;
+      (e.number == leaving.number || older ? leave : rest).push_back(e);
     }
     const auto has = [&](const Epoch& epoch, uint32_t hash, size_t index, bool owner) {
       const EpochHops hops = epoch_hops(epoch, addresses);
@@ -275,7 +278,8 @@ TEST(RangesOnlyIn, AreThoseOfTheOracleAtRandomHashes) {
     for (int j = 0; j < 20; ++j) {
       const auto hash = static_cast<uint32_t>(random());
       for (size_t index = 0; index < addresses.size(); ++index) {
-        bool expected = has(leaving, hash, index, part == EpochPart::all);
+        bool expected = false;
+        for (const Epoch& e : leave) expected |= has(e, hash, index, part != EpochPart::stand_ins);
         for (const Epoch& e : rest) expected = expected && !has(e, hash, index, true);
         bool asked = false;
         for (const BackendRanges& backend : found) {

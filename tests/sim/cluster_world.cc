@@ -337,7 +337,7 @@ void ClusterWorld::plan(size_t i) {
   node.plan_at = now_ + 1000;
   if (step(plan, Confirmed{known}, plan.revision + 1).changed) return change(i, Confirmed{known});
   for (const RetireQuestion& question : retire_questions(plan, known)) {
-    const Answers answers = answers_to(question);
+    const Answers answers{question.revision, {answer_to(question)}};
     if (step(plan, answers, plan.revision + 1).changed) return change(i, answers);
   }
 }
@@ -368,14 +368,14 @@ void ClusterWorld::change(size_t i, const PlanEvent& event) {
   });
 }
 
-Answers ClusterWorld::answers_to(const RetireQuestion& question) const {
-  Answers answers{question.revision, question.epoch, question.part, {}};
+guideway::Answer ClusterWorld::answer_to(const RetireQuestion& question) const {
+  guideway::Answer answer = unanswered(question);
   for (const BackendRanges& asked : question.ask) {
-    uint64_t& sockets = answers.sockets[asked.address];
+    uint64_t& sockets = answer.sockets[asked.address];
     for (const Flow& flow : flows_)
       sockets += flow.server == asked.address && in_ranges(asked.ranges, flow.hash32);
   }
-  return answers;
+  return answer;
 }
 
 // ---- Flows

@@ -103,7 +103,7 @@ class ClusterWorld {
   bool has_lease(const Node& node) const;
   bool is_elected(size_t i) const;
   uint64_t confirmed(size_t i) const;
-  Answers answers_to(const RetireQuestion& question) const;
+  guideway::Answer answer_to(const RetireQuestion& question) const;
   void call(size_t i, const std::function<Answer()>& at_store);
   void store_tick();
   void log_event(Event event);

@@ -221,23 +221,23 @@ void HopWorld::ask_agents() {
   const std::vector<RetireQuestion> questions = retire_questions(plan_, known);
   for (const RetireQuestion& question : questions) {
     const uint64_t before = plan_.revision;
-    take_step(answers_to(question));
+    take_step(Answers{question.revision, {answer_to(question)}});
     if (plan_.revision != before) return;
   }
 }
 
-Answers HopWorld::answers_to(const RetireQuestion& question) const {
-  Answers answers{question.revision, question.epoch, question.part, {}};
+Answer HopWorld::answer_to(const RetireQuestion& question) const {
+  Answer answer = unanswered(question);
   for (const BackendRanges& asked : question.ask) {
     const size_t i = server_of(asked.address);
     if (!servers_[i].alive || !servers_[i].agent || rules_.agents_are_silent) continue;
-    uint64_t& sockets = answers.sockets[asked.address];
+    uint64_t& sockets = answer.sockets[asked.address];
     for (const Flow& flow : flows_) {
       if (rules_.agents_say_empty) break;
       sockets += flow.server == i && in_ranges(asked.ranges, flow.hash32);
     }
   }
-  return answers;
+  return answer;
 }
 
 void HopWorld::adopt(Node& node) {

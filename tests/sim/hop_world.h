@@ -75,7 +75,7 @@ class HopWorld {
   void run_out_of_patience();
   void come_to_rest();
 
-  Answers answers_to(const RetireQuestion& question) const;
+  Answer answer_to(const RetireQuestion& question) const;
   uint64_t confirmed() const;
   HopList list_at(Node& node, uint32_t hash32) const;
   size_t server_of(const Address& address) const;
