@@ -33,10 +33,13 @@ bool v4_source_possible(const Address& a) {
 }
 
 bool v6_source_possible(const Address& a) {
-  static constexpr uint8_t kZero[15] = {};
-  const bool unspecified_or_loopback =
-      a.bytes[15] <= 1 && std::memcmp(a.bytes.data(), kZero, sizeof kZero) == 0;
+  const Address::Words words = a.words();
+  const bool unspecified_or_loopback = words[0] == 0 && be64::from_raw(words[1]).host() <= 1;
   return a.bytes[0] != 0xff && !unspecified_or_loopback && !a.is_v4();
+}
+
+uint64_t sum_of(const Ipv4Header& ip, size_t header_bytes) {
+  return header_bytes == sizeof ip ? checksum_v4_header(&ip) : checksum_add(&ip, header_bytes);
 }
 
 // Walks over extension headers; returns whether the cursor stands at an upper-layer header of
@@ -169,7 +172,7 @@ void parse_v4(Packet& packet, Cursor at) {
   if (ip.version_ihl >> 4 != 4 || header_bytes < sizeof(Ipv4Header) || total_bytes < header_bytes)
     return refuse(packet, Verdict::bad_header);
   if (at.left() < total_bytes) return;
-  if (checksum_fold(checksum_add(&ip, header_bytes)) != 0xffff)
+  if (checksum_fold(sum_of(ip, header_bytes)) != 0xffff)
     return refuse(packet, Verdict::bad_checksum);
   if (!v4_source_possible(packet.key.client)) return refuse(packet, Verdict::bad_source);
   if ((ip.fragment.host() & (kIpv4MoreFragments | kIpv4OffsetMask)) != 0)
