@@ -122,11 +122,11 @@ void Daemon::report() {
     report_.generation = running->generation;
     report_.digest = running->digest;
     connected_at_ = now;
-  } else if (delivery_->alive()) {
+  } else if (!delivery_->dataplane_is_gone()) {
     // It forwards by what it had, and takes nothing from this control plane: an older layout, say.
     connected_at_ = now;
   } else if (now > connected_at_ + kDataplaneBack) {
-    // Nothing forwards here: nobody has to wait for it.
+    // Nobody has to wait for it.
     report_.revision = report_.intent;
     report_.generation = 0;
     report_.digest = 0;

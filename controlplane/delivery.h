@@ -55,8 +55,8 @@ class Delivery {
   Adoption adoption() const { return adoption_; }
   // What the dataplane forwards by, published by whomever; none: not connected.
   std::optional<Adoption> running() const;
-  // Its heartbeat goes on, whether it is connected or not.
-  bool alive() const { return alive_; }
+  // Nothing forwards here: no dataplane listens, of whatever layout, and no heartbeat is seen.
+  bool dataplane_is_gone() const { return !publisher_->present() && !alive_; }
   bool has_begun() const { return intent_ != nullptr; }
   // Ready once that revision is adopted, or is known not to be soon: refused, no dataplane, late.
   std::future<void> adopted(uint64_t revision);
@@ -92,6 +92,7 @@ class Delivery {
   void publish();
   void claim_counters(uint64_t generation);
   void retry_counters();
+  bool is_starting() const;
   bool is_hopeless(uint64_t revision) const;
   template <typename Answered>
   void answer_waiters(Answered answered);

@@ -115,12 +115,14 @@ void Publisher::connect_now() {
   // A Unix socket connects at once or not at all: EAGAIN means that the backlog is full.
   if (!fd || connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
     const int error = errno;
-    problem_ = error == ENOENT || error == ECONNREFUSED
+    present_ = error != ENOENT && error != ECONNREFUSED;
+    problem_ = !present_
                    ? "the dataplane is not running: " + path_ + ": " + std::strerror(error)
                    : "cannot connect to the dataplane: " + path_ + ": " + std::strerror(error);
     return;
   }
   socket_ = std::move(fd);
+  present_ = true;
   problem_ = "connected to the dataplane, which has not said hello yet";
   watched_events_ = EPOLLIN;
   if (auto ok = loop_.watch(socket_.get(), EPOLLIN, [this](uint32_t e) { on_events(e); }); !ok)

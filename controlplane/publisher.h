@@ -61,6 +61,8 @@ class Publisher {
   bool publish(std::shared_ptr<const SealedImage> image);
 
   bool connected() const { return info_.has_value(); }
+  // A dataplane listens, or did at the last try: it may forward also when it takes nothing from us.
+  bool present() const { return present_; }
   // Of the present connection.
   const std::optional<DataplaneInfo>& info() const { return info_; }
   // The image of the last ROOT adopted on this connection; null if none.
@@ -96,6 +98,7 @@ class Publisher {
   UniqueFd socket_;
   std::optional<DataplaneInfo> info_;
   std::string problem_;
+  bool present_ = false;
   std::shared_ptr<const SealedImage> waiting_;  // to be sent after the ACK of sent_
   std::shared_ptr<const SealedImage> sent_;     // no ACK yet
   EventLoop::Clock::time_point sent_at_{};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// When the copy of the image under RUN is written. Not before the ACK, which somebody waits for:
-// the control plane's next verdict does. At once when nothing else is to do, so that a change by
+// When the copy of the image under RUN is written that has no new table (with one, before the ACK:
+// see daemon.cc). Not before the ACK, which somebody waits for: the control plane's next verdict
+// does. At once when nothing else is to do, so that a change by
 // hand is on disk with its ACK; while images come in a row, one copy for many of them, every 50 ms
 // at most and every 500 ms at least. The copy is always one whole image (ImageStore::save); a
 // dataplane that is killed meanwhile starts again with one that is at most so much older, and the

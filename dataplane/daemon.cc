@@ -245,7 +245,12 @@ Result<void> DataplaneDaemon::start_server() {
                                        .on_adopted =
                                            [this] {
                                              adopted();
-                                             copy_.changed(now_ms());
+                                             // A step of a planned change: one that starts again
+                                             // with an older copy may be one step late, not two.
+                                             if (store_->has_unsaved_table())
+                                               save_copy();
+                                             else
+                                               copy_.changed(now_ms());
                                            }},
                                       *store_);
   if (!server) return tl::unexpected(server.error());

@@ -154,6 +154,14 @@ Result<void> ImageStore::save() {
   return {};
 }
 
+bool ImageStore::has_unsaved_table() const {
+  if (!running_) return false;
+  const auto& tables = running_->tables();
+  return std::any_of(tables.begin(), tables.end(), [this](const auto& table) {
+    return table && access(table_path(table->digest).c_str(), F_OK) != 0;
+  });
+}
+
 Result<bool> ImageStore::load() {
   if (access(root_path().c_str(), F_OK) != 0) return false;
   auto root = Mapping::from_file(root_path(), kRootBytesMax);

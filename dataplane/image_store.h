@@ -37,6 +37,9 @@ class ImageStore {
   // left out. Errors do not disturb forwarding.
   Result<void> save();
 
+  // The running image has a table that no copy has.
+  bool has_unsaved_table() const;
+
   // Adopts the saved copy. Ok(false): there is none.
   Result<bool> load();
 

@@ -253,7 +253,7 @@ def promises(run, options):
     if options.flood:
         for name, (first, _, last) in run["memory_kb"].items():
             add(f"memory of {name}, KiB", last, int(first * MEMORY_SLACK + MEMORY_SLACK_KB))
-    else:
+    elif run["judged"]:
         add("fewest connections open", run["client"]["fewest"] or 0, options.connections, at_least=True)
     return out
 

@@ -317,8 +317,9 @@ TEST_F(DaemonTest, ABurstIsOneImage) {
   json answer = call("PUT", "/v1/pools/web/backends/10.0.0.3?wait=adopted", R"({"weight":50})");
   EXPECT_EQ(answer["changed"], false);
   EXPECT_EQ(answer["adopted"], true);
-  // Those held, those whose tables were built when the answer came, and the newest.
-  EXPECT_LE(dataplane_->roots().size(), before + 4);
+  // The one held, the newest, and between them those whose tables were built meanwhile: on a busy
+  // machine a few, not each of the 50.
+  EXPECT_LE(dataplane_->roots().size(), before + 10);
 }
 
 TEST_F(DaemonTest, StateThatCannotBeReadStopsTheStart) {

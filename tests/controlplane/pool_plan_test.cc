@@ -90,6 +90,19 @@ TEST(PoolPlan, IsDrainedWhenNoEpochHasIt) {
   EXPECT_FALSE(is_drained(pool, address(1)));
 }
 
+TEST(PoolPlan, AStepStoredTogetherWithAnotherChangeIsOfItsRevision) {
+  Intent intent = with_pool(Forwarding::gue, 3);
+  follow_plans(intent, intent);
+  const Intent before = intent;
+  Pool& pool = intent.pools["web"];
+  pool.backends[address(2)].weight = 5;
+  intent.revision = 8;
+  follow_plans(intent, before);
+  pool.plan = step(*pool.plan, Confirmed{8}, 9).plan;
+  follow_plans(intent, before);
+  EXPECT_EQ(pool.plan->revision, 8u);
+}
+
 TEST(PoolPlan, AStoreKeepsIt) {
   Intent intent = with_pool(Forwarding::gue, 3);
   follow_plans(intent, intent);

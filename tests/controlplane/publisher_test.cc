@@ -347,6 +347,24 @@ TEST_F(PublisherTest, AnotherLayoutIsRefusedWithAClearProblem) {
   EXPECT_TRUE(loop_([&] { return log_.empty(); }));
 }
 
+// One that takes nothing from us may forward all the same.
+TEST_F(PublisherTest, WhoeverListensIsPresent) {
+  const auto present = [this] { return loop_([this] { return publisher_->present(); }); };
+  start();
+  EXPECT_FALSE(present());
+  {
+    FakeDataplane dataplane(path_);
+    dataplane.accept();
+    EXPECT_TRUE(present()) << "has said nothing";
+    gw_message hello = hello_message();
+    hello.layout_oldest = hello.layout_newest = GW_LAYOUT + 1;
+    dataplane.send(hello);
+    EXPECT_EQ(dataplane.receive().first.type, 0u);
+    EXPECT_TRUE(present()) << "of another layout";
+  }
+  EXPECT_TRUE(loop_.eventually([&] { return !publisher_->present(); }));
+}
+
 TEST_F(PublisherTest, ABrokenPeerCostsTheConnectionOnly) {
   FakeDataplane dataplane(path_);
   start();

@@ -194,6 +194,30 @@ TEST_F(EtcdStoreTest, ManyChangesFromAllNodesAtOnce) {
   EXPECT_EQ(one.intent(), three.intent());
 }
 
+// A planner's step counts from the change before it, which is stored together with it: a plan of a
+// revision that never comes would wait for ever.
+TEST_F(EtcdStoreTest, NoPlanIsOfARevisionToCome) {
+  TestNode one(etcd_, "n1");
+  ASSERT_TRUE(one.until_current());
+  one.must(add_pool("web"));
+  std::atomic<int> done{0};
+  const auto count = [&](const Store::ChangeOutcome& outcome) { done += outcome ? 1 : 100; };
+  one.run([&](EtcdStore& store, EtcdClient&) {
+    const Store::Change step = [](const Intent& before) -> ChangeResult {
+      Intent after = before;
+      after.pools.at("web").plan->revision = before.revision + 1;
+      return after;
+    };
+    // The first goes out at once, the others together after it.
+    for (int number = 1; number <= 3; ++number)
+      store.change(add_backend(number), "test", "a backend", count);
+    store.change(step, "test", "a step", count);
+  });
+  ASSERT_TRUE(one.until([&](EtcdStore&) { return done == 4; })) << done;
+  const Intent intent = one.intent();
+  EXPECT_EQ(intent.pools.at("web").plan->revision, intent.revision);
+}
+
 TEST_F(EtcdStoreTest, GarbageIsNamedAndTheRestGoesThrough) {
   TestNode one(etcd_, "n1"), two(etcd_, "n2");
   ASSERT_TRUE(one.until_current());

@@ -281,7 +281,7 @@ TEST_P(DrainTest, ABackendWithoutANameIsNeverLearned) {
   spec_.backends[3].counter = GW_BACKENDS_MAX - 1;
   drain(2);
   const uint16_t client = client_of(2);
-  EXPECT_EQ(send(client, kSyn), static_cast<int>(GW_BACKENDS_MAX - 1));
+  EXPECT_EQ(send(client, kSyn), 2) << "where its next packets go";
   EXPECT_TRUE(forwarder_.flows.empty());
 }
 
@@ -289,7 +289,7 @@ TEST_P(DrainTest, AFullTableForwardsAllTheSame) {
   drain(2);
   forwarder_.flows = FlowTable();
   const uint16_t client = client_of(2);
-  EXPECT_EQ(send(client, kSyn), 3);
+  EXPECT_EQ(send(client, kSyn), 2) << "where its next packets go";
   EXPECT_EQ(send(client, kAck), 2);
   EXPECT_EQ(forwarder_.flows.refused(), 2u);
 }

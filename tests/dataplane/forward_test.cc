@@ -37,6 +37,7 @@ Buffer forward(const Image* image, const Bytes& bytes, PortKind kind = PortKind:
                uint16_t headroom = 128) {
   Buffer buffer(bytes, headroom);
   Forwarder forwarder;
+  forwarder.flows = std::move(*FlowTable::make(16));
   forwarder.forward(image, at(kind), 1'000'000'000, {&buffer.frame, 1});
   return buffer;
 }

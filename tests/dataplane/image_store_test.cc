@@ -54,6 +54,20 @@ TEST_F(ImageStoreTest, AdoptsATableAndItsRoot) {
   EXPECT_EQ(current_->pools()[0].slots, 7u);
 }
 
+TEST_F(ImageStoreTest, KnowsWhetherATableIsOnDisk) {
+  ImageStore s = store();
+  EXPECT_FALSE(s.has_unsaved_table()) << "nothing runs";
+  add(s, digest_, memfd_of(table_).get());
+  RootSpec spec = three_backends(34, digest_);
+  adopt(s, spec);
+  EXPECT_TRUE(s.has_unsaved_table());
+  ASSERT_TRUE(s.save());
+  EXPECT_FALSE(s.has_unsaved_table());
+  ++spec.generation;
+  EXPECT_EQ(adopt(s, spec), "adopted");
+  EXPECT_FALSE(s.has_unsaved_table()) << "a root alone";
+}
+
 TEST_F(ImageStoreTest, RefusalsLeaveTheRunningImage) {
   ImageStore s = store();
   add(s, digest_, memfd_of(table_).get());

@@ -2,6 +2,8 @@
 """What tests of health, drain and scripts/failures share: probes, events, states, and hands that
 break things in a namespace at once."""
 import datetime
+import os
+import signal
 import subprocess
 import time
 
@@ -122,3 +124,21 @@ class Hands:
 
     def __exit__(self, *_):
         self.close()
+
+
+def nginx_pids(lab, role):
+    master = lab.pid("nginx", role)
+    with open(f"/proc/{master}/task/{master}/children") as file:
+        return [master, *map(int, file.read().split())]
+
+
+def kill_nginx(lab, role):
+    """Master and worker: the worker has the listening socket as well."""
+    for pid in nginx_pids(lab, role):
+        os.kill(pid, signal.SIGKILL)
+
+
+def start_nginx(lab, role):
+    """If it does not run."""
+    if not lab.pid("nginx", role):
+        lab.start("nginx", role)

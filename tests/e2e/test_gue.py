@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from health import Events, probe, settled
+from health import Events, kill_nginx, probe, settled, start_nginx
 from held import HeldConnections, off, on
 from lab import eventually
 from traffic import Wrk, backend_addresses, backend_role, get, host, tally
@@ -41,6 +41,11 @@ class Gue:
                               "backends": {self.addresses[i - 1]: {} for i in members}}},
             "services": {f"{host(self.vip)}:{port}/tcp": {"pool": "web"} for port in (80, 7)}})
         settled(lab, "web")
+
+    def become(self, *members):
+        """Those and no others."""
+        self.lab.api().must("PUT", "/v1/pools/web?wait=adopted", {
+            "backends": {self.addresses[i - 1]: {} for i in members}})
 
     def put(self, name, **fields):
         address = self.addresses[int(name[1:]) - 1]
@@ -131,10 +136,6 @@ def test_a_change_without_room_waits_for_the_connections_of_the_first_owner(five
     """However old they are, until the last one ends; and nothing breaks."""
     gue = Gue(five, members=(1, 2))
 
-    def become(*members):
-        five.api().must("PUT", "/v1/pools/web?wait=adopted", {
-            "backends": {gue.addresses[i - 1]: {} for i in members}})
-
     def waits(*texts):
         def told():
             said = gue.change()["waits"] or ""
@@ -143,10 +144,10 @@ def test_a_change_without_room_waits_for_the_connections_of_the_first_owner(five
         assert gue.change()["wanted"] and gue.change()["incoming"] is None
     with HeldConnections(five, gue.vip) as held:
         first = held.open(20)
-        become(3, 4)
+        gue.become(3, 4)
         gue.committed()
         assert {one.name for one in held.open(20)} == {"b3", "b4"}
-        become(5, 6)
+        gue.become(5, 6)
         waits("would need 5 hops, and 4 is the most", "still holds")
         held.flow()
         assert {one.name for one in held.open(10)} <= {"b3", "b4"}
@@ -179,6 +180,32 @@ def test_a_failure_and_its_recovery(five):
         settled(five, "web")
         held.flow(others + new)
         assert on(held.open(60), "b3")
+        held.flow()
+
+
+def test_a_dead_backend_that_was_removed_stays_dead(five):
+    """While the plan still names it. Only its web server is dead here: its echo would answer."""
+    gue = Gue(five, members=(1, 2))
+    events = Events(five.api())
+    with HeldConnections(five, gue.vip) as held:
+        first = held.open(20)
+        gue.become(3, 4)
+        gue.committed()
+        held.open(20)
+        kill_nginx(five, "b3")
+        try:
+            events.wait("web", gue.addresses[2], to="down", adopted=True)
+            gue.become(5, 6)
+            eventually(lambda: "would need 5 hops" in (gue.change()["waits"] or ""), 30,
+                       what=lambda: f"waits: {gue.change()}")
+            assert {one.name for one in held.open(40)} == {"b4"}
+            held.flow(first + on(held.all, "b4"))
+        finally:
+            start_nginx(five, "b3")
+        # It is probed as before.
+        eventually(lambda: on(held.open(10), "b3"), 30, what="new connections on b3")
+        held.close(first)
+        gue.committed()
         held.flow()
 
 

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from flood import Flood
-from health import (LOCAL4, LOCAL6, Events, backend_status, pool_status, probe, settled, states)
+from health import (LOCAL4, LOCAL6, Events, backend_status, kill_nginx, nginx_pids, pool_status, probe,
+                    settled, start_nginx, states)
 from lab import BUILD, eventually
 from traffic import (CROSS_VIP, TUNNEL_VIP, VIP, Wrk, ask_dns, backend_addresses, get, service)
 
@@ -67,24 +68,6 @@ def goes_down_and_returns(lab, events, ways, reason, cause, undo):
     assert not others, others
     downs = [(e["pool"], e["backend"]) for e in events.of_backends() if e["to"] == "down"]
     assert len(downs) == len(set(downs)), "each fell once"
-
-
-def nginx_pids(lab, role):
-    master = lab.pid("nginx", role)
-    with open(f"/proc/{master}/task/{master}/children") as file:
-        return [master, *map(int, file.read().split())]
-
-
-def kill_nginx(lab, role):
-    """Master and worker: the worker has the listening socket as well."""
-    for pid in nginx_pids(lab, role):
-        os.kill(pid, signal.SIGKILL)
-
-
-def start_nginx(lab, role):
-    """If it does not run."""
-    if not lab.pid("nginx", role):
-        lab.start("nginx", role)
 
 
 @contextlib.contextmanager

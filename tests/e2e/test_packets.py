@@ -26,6 +26,17 @@ def answers_to_nobody_vanish(lab):
                 f"{NOBODY[family]}/{bits}")
 
 
+@pytest.fixture(autouse=True)
+def nobody_else_sends(lab):
+    """Connections that a test before this one ended while nothing forwarded say so again and again."""
+    states = ("syn-sent", "established", "fin-wait-1", "close-wait", "last-ack", "closing")
+    which = [word for state in states for word in ("state", state)]
+
+    def open_still():
+        return lab.run("client", "ss", "-Htn", *which).stdout
+    eventually(lambda: not open_still(), 60, 0.1, what=open_still)
+
+
 def v4(**fields):
     return IP(src=NOBODY[4], dst=VIP[4], **fields)
 
