@@ -191,7 +191,8 @@ void step_encapsulate(const Work& work, const Later& later) {
   Frame& frame = *work.frame;
   const gw_backend& backend = *work.backend;
   const LaterHops hops(later.data(), work.later_count);
-  if (frame.headroom + sizeof(EthernetHeader) < encap_bytes(backend, hops))
+  if (frame.headroom < kEncapHeadroom &&
+      frame.headroom + sizeof(EthernetHeader) < encap_bytes(backend, hops))
     return finish(frame, Verdict::no_headroom);
   if (!spend_hop(frame, work.packet.v4)) return finish(frame, Verdict::ttl_expired);
   encapsulate(frame, work.packet, backend, work.hash, hops);
