@@ -156,6 +156,7 @@ Need step_owner(Work& work, Later& later, const FlowTable& flows) {
   if (owner) __builtin_prefetch(owner->outer);
   if (is_settled(pool, owner, work.slot)) return kNothing;
   if (flows.empty()) flows.prefetch(work.hash);
+  pool.spares->prefetch(work.slot);
   return kChoice;
 }
 
