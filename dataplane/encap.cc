@@ -15,14 +15,16 @@ using namespace encap;
 
 namespace {
 
-// `count`: of 8-byte words.
-uint64_t sum_of_words(const uint8_t* at, unsigned count, uint64_t sum) {
-  for (unsigned i = 0; i < count; ++i) {
-    uint64_t word;
-    std::memcpy(&word, at + i * sizeof word, sizeof word);
-    sum += (word & UINT32_MAX) + (word >> 32);
-  }
-  return sum;
+// One's complement of 64 bits (RFC 1071 section 2(C)): a carry comes in again below.
+uint64_t add_word(uint64_t sum, uint64_t word) {
+  sum += word;
+  return sum + (sum < word);
+}
+
+uint64_t word_at(const uint8_t* at) {
+  uint64_t word;
+  std::memcpy(&word, at, sizeof word);
+  return word;
 }
 
 // Whether the headers tell what the packet behind them adds up to. `bytes`: from `transport` on.
@@ -34,25 +36,26 @@ bool sum_is_known(uint8_t protocol, uint8_t icmp, const uint8_t* transport, uint
   return udp.checksum != be16{} && udp.bytes == be16(bytes);
 }
 
-// What the client's packet adds up to, on the word of its own checksums.
-std::optional<uint32_t> inner_sum(const uint8_t* inner, const Packet& packet) {
+// What the client's packet adds up to, on the word of its own checksums: gw_gue_inner_sum_v4() and
+// _v6(), unfolded. The complement of a sum is the sum of the complements.
+std::optional<uint64_t> inner_sum(const uint8_t* inner, const Packet& packet) {
   if (packet.v4) {
     const auto& ip = *reinterpret_cast<const Ipv4Header*>(inner);
     const unsigned header_bytes = (ip.version_ihl & 0xf) * 4u;
     const auto bytes = static_cast<uint16_t>(packet.ip_bytes - header_bytes);
     if (!sum_is_known(ip.protocol, kProtocolIcmp, inner + header_bytes, bytes)) return {};
-    return gw_gue_inner_sum_v4(ip.protocol == kProtocolIcmp,
-                               checksum_fold(sum_of_words(ip.source.data(), 1, 0)),
-                               be16(ip.protocol).raw(), be16(bytes).raw());
+    if (ip.protocol == kProtocolIcmp) return 0;
+    const auto others = static_cast<uint16_t>(~be16(ip.protocol).raw());
+    return add_word(~word_at(ip.source.data()),
+                    uint64_t{others} + static_cast<uint16_t>(~be16(bytes).raw()));
   }
   const auto& ip = *reinterpret_cast<const Ipv6Header*>(inner);
   const auto bytes = static_cast<uint16_t>(packet.ip_bytes - sizeof ip);
   if (!sum_is_known(ip.next_header, kProtocolIcmpv6, inner + sizeof ip, bytes)) return {};
-  // Field by field: the hop limit was just written.
+  // Field by field: the hop limit was just written. The length is the payload's, and cancels out.
   const be16 next_and_hops(static_cast<uint16_t>(ip.next_header << 8 | ip.hop_limit));
-  const uint64_t first8 =
-      uint64_t{ip.version_class_flow.raw()} + ip.payload_bytes.raw() + next_and_hops.raw();
-  return gw_gue_inner_sum_v6(checksum_fold(first8), be16(ip.next_header).raw(), be16(bytes).raw());
+  return uint64_t{ip.version_class_flow.raw()} + next_and_hops.raw() +
+         static_cast<uint16_t>(~be16(ip.next_header).raw());
 }
 
 // The GUE header as one number: it is added up, and written at once.
@@ -67,31 +70,41 @@ static_assert(offsetof(gw_gue, hlen) == 0 && offsetof(gw_gue, protocol) == 1 &&
               offsetof(gw_gue, layout) == 4 && offsetof(gw_gue, count) == 6 &&
               offsetof(gw_gue, family) == 7);
 
-void write_list(uint8_t* at, be64 header, bool outer_v4, LaterHops later) {
+void put_udp(uint8_t* at, be16 source, be16 bytes) {
+  auto& udp = *reinterpret_cast<UdpHeader*>(at);
+  udp.source = source;
+  udp.destination = be16(GW_GUE_PORT);
+  udp.bytes = bytes;
+  udp.checksum = be16{};
+}
+
+void put_gue_v4(uint8_t* at, be64 header, LaterHops later) {
   std::memcpy(at, &header, sizeof header);
   at += sizeof header;
   for (const gw_backend* hop : later) {
-    if (outer_v4) {
-      std::memcpy(at, hop->address + 12, 4);
-      at += 4;
-    } else {
-      std::memcpy(at, hop->address, 16);
-      at += 16;
-    }
+    std::memcpy(at, hop->address + 12, 4);
+    at += 4;
   }
 }
 
-// Local checksum offload; see gue.h. Added up where the parts come from, not from the packet, to
-// which they have just been written. `udp_words`: sum of the UDP header.
-be16 udp_checksum_v6(const gw_backend& backend, uint64_t udp_words, be16 udp_bytes, be64 gue,
-                     LaterHops later, uint32_t inner) {
-  const uint8_t* addresses = backend.outer + sizeof(EthernetHeader) + offsetof(Ipv6Header, source);
-  uint64_t sum = inner + udp_words + be16(kProtocolUdp).raw() + udp_bytes.raw();
-  sum = sum_of_words(addresses, 4, sum);
-  sum += (gue.raw() & UINT32_MAX) + (gue.raw() >> 32);
-  for (const gw_backend* hop : later) sum = sum_of_words(hop->address, 2, sum);
-  const be16 checksum = checksum_finish(sum);
-  return checksum == be16{} ? be16(0xffff) : checksum;
+// Returns what it adds up to. Sums are made where the parts come from, not from the packet, to
+// which they have just been written.
+uint64_t put_gue_v6(uint8_t* at, be64 header, LaterHops later) {
+  std::memcpy(at, &header, sizeof header);
+  at += sizeof header;
+  uint64_t sum = header.raw();
+  for (const gw_backend* hop : later) {
+    std::memcpy(at, hop->address, 16);
+    at += 16;
+    sum = add_word(add_word(sum, word_at(hop->address)), word_at(hop->address + 8));
+  }
+  return sum;
+}
+
+uint64_t sum_of_addresses(const uint8_t* outer) {
+  const uint8_t* at = outer + sizeof(EthernetHeader) + offsetof(Ipv6Header, source);
+  return add_word(add_word(add_word(word_at(at), word_at(at + 8)), word_at(at + 16)),
+                  word_at(at + 24));
 }
 
 }  // namespace
@@ -99,29 +112,34 @@ be16 udp_checksum_v6(const gw_backend& backend, uint64_t udp_words, be16 udp_byt
 void encap::encapsulate_gue(Frame& frame, const Packet& packet, const gw_backend& backend,
                             uint64_t hash, LaterHops later) {
   const uint8_t* inner = frame.data + sizeof(EthernetHeader);
+  const bool outer_v4 = backend.outer_bytes == kGueOuterV4;
   const unsigned list_bytes = gue_bytes(backend, later);
   const Patch patch{
       .payload_bytes = static_cast<uint16_t>(sizeof(UdpHeader) + list_bytes + packet.ip_bytes),
       .protocol = kProtocolUdp,
       .tos = traffic_class(inner, packet.v4)};
-  uint8_t* at = make_room(frame, packet, backend.outer_bytes + list_bytes);
-  const bool outer_v4 = backend.outer_bytes == kGueOuterV4;
   const be64 gue = gue_header(outer_v4, packet.v4, later);
-  write_list(at + backend.outer_bytes, gue, outer_v4, later);
-  auto& udp = *reinterpret_cast<UdpHeader*>(at + backend.outer_bytes - sizeof(UdpHeader));
   const be16 source(gw_gue_source_port(hash));
-  const be16 destination(GW_GUE_PORT);
   const be16 bytes(patch.payload_bytes);
-  udp.source = source;
-  udp.destination = destination;
-  udp.bytes = bytes;
-  udp.checksum = be16{};
-  if (outer_v4) return put_v4(at, backend.outer, patch);
+  uint8_t* at = make_room(frame, packet, backend.outer_bytes + list_bytes);
+  if (outer_v4) {
+    put_v4(at, backend.outer, patch);
+    put_udp(at + kOuterV4, source, bytes);
+    return put_gue_v4(at + kGueOuterV4, gue, later);
+  }
   put_v6(at, backend.outer, patch, hash);
+  put_udp(at + kOuterV6, source, bytes);
+  const uint64_t list_sum = put_gue_v6(at + kGueOuterV6, gue, later);
   const auto sum = inner_sum(inner, packet);
   if (!sum) return;
-  const uint64_t udp_words = uint64_t{source.raw()} + destination.raw() + bytes.raw();
-  udp.checksum = udp_checksum_v6(backend, udp_words, bytes, gue, later, *sum);
+  // Local checksum offload; see gue.h. The length stands in the pseudo header and in the header.
+  const uint64_t words =
+      2 * uint64_t{bytes.raw()} + source.raw() + be16(GW_GUE_PORT).raw() + be16(kProtocolUdp).raw();
+  const uint64_t all =
+      add_word(add_word(sum_of_addresses(backend.outer), list_sum), add_word(*sum, words));
+  const be16 checksum = checksum_finish(all);
+  reinterpret_cast<UdpHeader*>(at + kOuterV6)->checksum =
+      checksum == be16{} ? be16(0xffff) : checksum;
 }
 
 }  // namespace guideway
