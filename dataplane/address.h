@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 
 #include <array>
+#include <bit>
 #include <compare>
 #include <cstdint>
 #include <cstring>
@@ -18,11 +19,18 @@ namespace guideway {
 struct Address {
   std::array<uint8_t, 16> bytes{};
 
+  // Made and compared as two words: what is written in small pieces and then read as a whole
+  // stalls the processor.
+  using Words = std::array<uint64_t, 2>;
+  static Address from_words(const Words& words) { return std::bit_cast<Address>(words); }
+  Words words() const { return std::bit_cast<Words>(bytes); }
+
   static Address from_v4(const void* four_bytes) {
-    Address a;
-    a.bytes[10] = a.bytes[11] = 0xff;
-    std::memcpy(&a.bytes[12], four_bytes, 4);
-    return a;
+    uint32_t raw;
+    std::memcpy(&raw, four_bytes, 4);
+    if constexpr (std::endian::native == std::endian::little)
+      return from_words({0, uint64_t{raw} << 32 | 0xffff0000u});
+    return from_words({0, uint64_t{0xffff} << 32 | raw});
   }
   static Address from_v6(const void* sixteen_bytes) {
     Address a;
@@ -46,10 +54,7 @@ struct Address {
     return a;
   }
 
-  bool is_v4() const {
-    static constexpr uint8_t kMapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-    return std::memcmp(bytes.data(), kMapped, 12) == 0;
-  }
+  bool is_v4() const { return words() == from_v4(v4()).words(); }
   const uint8_t* v4() const { return &bytes[12]; }
   const uint8_t* v6() const { return bytes.data(); }
 
@@ -64,6 +69,11 @@ struct Address {
   }
 
   auto operator<=>(const Address&) const = default;  // NOLINT(modernize-use-nullptr)
+  bool operator==(const Address& other) const {
+    const Words a = words();
+    const Words b = other.words();
+    return ((a[0] ^ b[0]) | (a[1] ^ b[1])) == 0;
+  }
 };
 static_assert(sizeof(Address) == 16);
 

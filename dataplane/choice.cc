@@ -76,8 +76,9 @@ Leader find_leader(const PoolView& pool, uint32_t slot) {
   bool covered = false;
   const auto may_lead = [&](uint16_t entry) {
     const gw_backend& backend = pool.backend_of(entry);
-    covered |= share_covers(backend.share, slot);
-    return takes_new(backend, slot);
+    const bool covers = share_covers(backend.share, slot);
+    covered |= covers;
+    return covers && backend.outer_bytes != 0;
   };
   if (pool.has_owners && may_lead(entries.front()))
     return {.backend = &pool.backend_of(entries.front())};

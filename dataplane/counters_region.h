@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "controlplane/result.h"
@@ -31,14 +32,33 @@ struct WorkerCounters {
   void verdict(Verdict v, uint64_t packets = 1) {
     add(own->verdict[static_cast<unsigned>(v)], packets);
   }
-  // The end of a frame's way: its verdict, and the traffic of its service and backend.
-  void finish(const Frame& frame) {
-    verdict(frame.verdict);
-    if (frame.verdict != Verdict::forwarded) return;
-    add(services[frame.service].packets, 1);
-    add(services[frame.service].bytes, frame.ip_bytes);
-    add(backends[frame.backend].packets, 1);
-    add(backends[frame.backend].bytes, frame.ip_bytes);
+  static void add(gw_traffic& traffic, const gw_traffic& more) {
+    add(traffic.packets, more.packets);
+    add(traffic.bytes, more.bytes);
+  }
+  // The end of the frames' way: their verdicts, and the traffic of their services and backends.
+  void finish(std::span<const Frame> frames) {
+    uint64_t forwarded = 0;
+    // Of the service that several frames in a row are for.
+    uint32_t service = 0;
+    gw_traffic row{};
+    for (const Frame& frame : frames) {
+      if (frame.verdict != Verdict::forwarded) {
+        verdict(frame.verdict);
+        continue;
+      }
+      ++forwarded;
+      if (frame.service != service) {
+        add(services[service], row);
+        service = frame.service;
+        row = {};
+      }
+      ++row.packets;
+      row.bytes += frame.ip_bytes;
+      add(backends[frame.backend], {1, frame.ip_bytes});
+    }
+    add(services[service], row);
+    verdict(Verdict::forwarded, forwarded);
   }
 };
 

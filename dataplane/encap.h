@@ -9,6 +9,7 @@
 
 #include "bpf/gue.h"
 #include "dataplane/abi.h"
+#include "dataplane/encap_parts.h"
 #include "dataplane/frame.h"
 #include "dataplane/parse.h"
 
@@ -53,5 +54,54 @@ void encapsulate(Frame& frame, const Packet& packet, const gw_backend& backend, 
 
 // One hop spent (RFC 791 section 3.2, RFC 8200 section 3). False: nothing left, packet unchanged.
 bool spend_hop(Frame& frame, bool v4);
+
+namespace encap {
+
+// Out of line: what it needs costs the other kinds of forwarding nothing.
+void encapsulate_gue(Frame& frame, const Packet& packet, const gw_backend& backend, uint64_t hash,
+                     LaterHops later);
+
+}  // namespace encap
+
+inline void encapsulate(Frame& frame, const Packet& packet, const gw_backend& backend,
+                        uint64_t hash, LaterHops later) {
+  if (is_gue(backend)) return encap::encapsulate_gue(frame, packet, backend, hash, later);
+  using namespace encap;
+  const Patch patch{.payload_bytes = packet.ip_bytes,
+                    .protocol = packet.v4 ? kProtocolIpv4 : kProtocolIpv6,
+                    .tos = traffic_class(frame.data + sizeof(EthernetHeader), packet.v4)};
+  // Lengths that the compiler knows: a copy is then a few moves.
+  switch (backend.outer_bytes) {
+    case sizeof(EthernetHeader): {
+      uint8_t* at = make_room(frame, packet, sizeof(EthernetHeader));
+      std::memcpy(at, backend.outer, 2 * sizeof(Mac));
+      reinterpret_cast<EthernetHeader*>(at)->type = be16(packet.v4 ? kEthernetIpv4 : kEthernetIpv6);
+      break;
+    }
+    case kOuterV4:
+      put_v4(make_room(frame, packet, kOuterV4), backend.outer, patch);
+      break;
+    case kOuterV6:
+      put_v6(make_room(frame, packet, kOuterV6), backend.outer, patch, hash);
+      break;
+  }
+}
+
+inline bool spend_hop(Frame& frame, bool v4) {
+  uint8_t* ip = frame.data + sizeof(EthernetHeader);
+  if (!v4) {
+    auto& header = *reinterpret_cast<Ipv6Header*>(ip);
+    if (header.hop_limit <= 1) return false;
+    --header.hop_limit;
+    return true;
+  }
+  auto& header = *reinterpret_cast<Ipv4Header*>(ip);
+  if (header.ttl <= 1) return false;
+  --header.ttl;
+  // RFC 1624, HC' = ~(~HC + ~m + m'): the word with the TTL is less by 0x0100, whatever it was.
+  const uint32_t sum = static_cast<uint16_t>(~header.checksum.raw()) + 0xffffu - be16(0x0100).raw();
+  header.checksum = be16::from_raw(static_cast<uint16_t>(~((sum & 0xffff) + (sum >> 16))));
+  return true;
+}
 
 }  // namespace guideway

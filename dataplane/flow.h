@@ -7,7 +7,10 @@
 #include <netinet/in.h>
 #include <xxhash.h>
 
+#include <bit>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "dataplane/abi.h"
 #include "dataplane/address.h"
@@ -25,9 +28,19 @@ struct FlowKey {
   uint8_t protocol = 0;
   uint8_t zero[3] = {};
 
+  // The rest of the key behind the addresses. `ports`: the four bytes of both, as they lie in the
+  // packet; the client's come first. Written at once, since the hash reads it at once.
+  void set_ports(uint32_t ports, uint8_t number) {
+    const uint64_t rest = std::endian::native == std::endian::little
+                              ? uint64_t{number} << 32 | ports
+                              : uint64_t{ports} << 32 | uint64_t{number} << 24;
+    std::memcpy(reinterpret_cast<uint8_t*>(this) + 32, &rest, sizeof rest);
+  }
+
   bool operator==(const FlowKey&) const = default;
 };
 static_assert(sizeof(FlowKey) == 40, "hashed as bytes: no padding");
+static_assert(offsetof(FlowKey, client_port) == 32 && offsetof(FlowKey, protocol) == 36);
 
 // XXH3, 64 bits, over the 40 bytes of the key. `seed` is gw_root.flow_seed, the same on all nodes.
 inline uint64_t flow_hash(const FlowKey& key, uint64_t seed) {

@@ -18,24 +18,6 @@ constexpr uint64_t kSweepNs = 4'000'000'000;
 // even of a worker that rests.
 constexpr size_t kSweepSetsMost = 64;
 
-constexpr unsigned idle_limit(FlowState state) {
-  switch (state) {
-    case FlowState::opening:
-      return kOpeningIdle;
-    case FlowState::guessed:
-      return kGuessedIdle;
-    case FlowState::established:
-      return kEstablishedIdle;
-    case FlowState::closing:
-      return kClosingIdle;
-    case FlowState::udp:
-      return kUdpIdle;
-    case FlowState::none:
-      break;
-  }
-  return 0;
-}
-
 constexpr FlowState first_state(FlowSign sign) {
   switch (sign) {
     case FlowSign::syn:
@@ -48,14 +30,6 @@ constexpr FlowState first_state(FlowSign sign) {
       break;
   }
   return FlowState::udp;
-}
-
-uint16_t age(const Flow& flow, uint16_t now) {
-  return static_cast<uint16_t>(now - flow.seen);
-}
-
-bool is_expired(const Flow& flow, uint16_t now) {
-  return age(flow, now) > idle_limit(flow.state);
 }
 
 }  // namespace
@@ -84,48 +58,19 @@ void FlowTable::prefault() {
   for (size_t at = 0; at < size() * sizeof(Flow); at += 4096) base[at] = base[at];
 }
 
-Flow* FlowTable::find(uint64_t hash, uint16_t now) {
-  if (!sets_) return nullptr;
-  for (Flow& flow : sets_[hash & mask_].flow) {
-    if (flow.state == FlowState::none || flow.hash != hash) continue;
-    if (!is_expired(flow, now)) return &flow;
-    forget(flow);
-    return nullptr;
-  }
-  return nullptr;
-}
-
-void FlowTable::see(Flow& flow, FlowSign sign, uint16_t now) {
-  if (flow.state == FlowState::guessed && sign != FlowSign::end) {
-    // `seen` stays that of the guess.
-    if (sign != FlowSign::data || age(flow, now) < kGuessProven) return;
-    flow.state = FlowState::established;
-  }
-  flow.seen = now;
-  if (sign == FlowSign::end) {
-    flow.state = FlowState::closing;
-  } else if (sign == FlowSign::data && flow.state == FlowState::opening) {
-    flow.state = FlowState::established;
-  }
-}
-
 bool FlowTable::learn(uint64_t hash, uint16_t backend, FlowSign sign, uint16_t now) {
   Flow* place = nullptr;
   if (sets_) {
-    Set& set = sets_[hash & mask_];
-    drop_expired(set, now);
     // By preference: its own entry, a free one, the oldest of those that sent only one packet.
-    const auto rank = [&](const Flow& flow) -> unsigned {
-      if (flow.state == FlowState::none) return 1u << 17;
-      if (flow.hash == hash) return 1u << 18;
-      const bool may_go = flow.state == FlowState::opening || flow.state == FlowState::guessed;
-      return may_go ? 1u + age(flow, now) : 0u;
-    };
     unsigned best = 0;
-    for (Flow& flow : set.flow) {
-      if (rank(flow) <= best) continue;
-      best = rank(flow);
-      place = &flow;
+    for (Flow& flow : sets_[hash & mask_].flow) {
+      if (is_expired(flow, now) && flow.state != FlowState::none) forget(flow);
+      const bool may_go = flow.state == FlowState::opening || flow.state == FlowState::guessed;
+      unsigned rank = may_go ? 1u + age(flow, now) : 0u;
+      if (flow.hash == hash) rank = 1u << 18;
+      if (flow.state == FlowState::none) rank = 1u << 17;
+      if (rank > best) place = &flow;
+      best = std::max(best, rank);
     }
   }
   if (!place) {
@@ -137,14 +82,10 @@ bool FlowTable::learn(uint64_t hash, uint16_t backend, FlowSign sign, uint16_t n
   return true;
 }
 
-void FlowTable::forget(Flow& flow) {
-  flow = {};
-  --used_;
-}
-
 void FlowTable::drop_expired(Set& set, uint16_t now) {
   for (Flow& flow : set.flow) {
-    if (flow.state != FlowState::none && is_expired(flow, now)) forget(flow);
+    // An empty one is as old as the clock says, and no entry.
+    if (is_expired(flow, now) && flow.state != FlowState::none) forget(flow);
   }
 }
 

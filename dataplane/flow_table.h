@@ -12,6 +12,7 @@
 // guess from one side.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -52,6 +53,10 @@ inline constexpr unsigned kClosingIdle = 15;
 // Above QUIC's usual 30 s; a flow that is forgotten falls back to the slot.
 inline constexpr unsigned kUdpIdle = 60;
 
+// By state.
+inline constexpr std::array<uint16_t, 6> kIdle = {
+    0, kOpeningIdle, kGuessedIdle, kEstablishedIdle, kClosingIdle, kUdpIdle};
+
 struct Flow {
   uint64_t hash;     // flow_hash()
   uint16_t backend;  // gw_backend.counter
@@ -65,6 +70,14 @@ static_assert(sizeof(Flow) == 16);
 // makes sure that no entry gets so old.
 inline uint16_t flow_second(uint64_t now_ns) {
   return static_cast<uint16_t>(now_ns / 1'000'000'000);
+}
+
+// In seconds.
+inline uint16_t age(const Flow& flow, uint16_t now) {
+  return static_cast<uint16_t>(now - flow.seen);
+}
+inline bool is_expired(const Flow& flow, uint16_t now) {
+  return age(flow, now) > kIdle[static_cast<size_t>(flow.state)];
 }
 
 class FlowTable {
@@ -119,5 +132,36 @@ class FlowTable {
   size_t next_set_ = 0;    // of the sweep
   uint64_t swept_ns_ = 0;  // up to when the sweep has kept its pace
 };
+
+inline Flow* FlowTable::find(uint64_t hash, uint16_t now) {
+  if (!sets_) return nullptr;
+  for (Flow& flow : sets_[hash & mask_].flow) {
+    if (flow.hash != hash || flow.state == FlowState::none) continue;
+    if (!is_expired(flow, now)) return &flow;
+    forget(flow);
+    return nullptr;
+  }
+  return nullptr;
+}
+
+inline void FlowTable::see(Flow& flow, FlowSign sign, uint16_t now) {
+  if (flow.state == FlowState::guessed && sign != FlowSign::end) {
+    // `seen` stays that of the guess.
+    if (sign != FlowSign::data || age(flow, now) < kGuessProven) return;
+    flow.state = FlowState::established;
+  }
+  // Not written without need: the line would have to go back to memory.
+  if (flow.seen != now) flow.seen = now;
+  if (sign == FlowSign::end) {
+    flow.state = FlowState::closing;
+  } else if (sign == FlowSign::data && flow.state == FlowState::opening) {
+    flow.state = FlowState::established;
+  }
+}
+
+inline void FlowTable::forget(Flow& flow) {
+  flow = {};
+  --used_;
+}
 
 }  // namespace guideway

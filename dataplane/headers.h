@@ -5,12 +5,24 @@
 
 #include <array>
 #include <cstdint>
+#include <cstring>
 
 #include "dataplane/byteorder.h"
 
 namespace guideway {
 
 using Mac = std::array<uint8_t, 6>;
+
+// As two numbers; operator== of the arrays calls memcmp.
+inline bool same_mac(const Mac& a, const Mac& b) {
+  uint32_t first[2];
+  uint16_t second[2];
+  std::memcpy(&first[0], a.data(), 4);
+  std::memcpy(&first[1], b.data(), 4);
+  std::memcpy(&second[0], a.data() + 4, 2);
+  std::memcpy(&second[1], b.data() + 4, 2);
+  return ((first[0] ^ first[1]) | (second[0] ^ second[1])) == 0;
+}
 
 // IEEE 802.3, untagged.
 struct EthernetHeader {

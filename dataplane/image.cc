@@ -5,6 +5,12 @@
 #include <utility>
 
 namespace guideway {
+namespace {
+
+// Two bytes each, written when the image is adopted: tens of microseconds for the usual sizes.
+constexpr uint32_t kMemoSlotsMost = 1u << 20;
+
+}  // namespace
 
 Table::Table(uint64_t name, Mapping content) : digest(name), bytes(std::move(content)) {
   const std::span entries(hops(), size_t{head().slots} * head().hops);
@@ -23,7 +29,8 @@ Image::Image(Mapping root_bytes, std::vector<std::shared_ptr<const Table>> table
   for (size_t i = 0; i < pools.size(); ++i) {
     PoolView view;
     view.backends = backends_.subspan(pools[i].backend_first, pools[i].backends);
-    view.spares = &spares_.emplace_back(view.backends);
+    SparePool& spares = spares_.emplace_back(view.backends);
+    view.spares = &spares;
     view.gue = (pools[i].flags & GW_POOL_GUE) != 0;
     if (tables_[i]) {
       const uint32_t flags = tables_[i]->head().flags;
@@ -33,6 +40,7 @@ Image::Image(Mapping root_bytes, std::vector<std::shared_ptr<const Table>> table
       view.hop = tables_[i]->hops();
       view.slots = tables_[i]->head().slots;
       view.hops = tables_[i]->head().hops;
+      if (view.slots <= kMemoSlotsMost && spares.may_be_needed()) spares.remember(view.slots);
     }
     pools_.push_back(view);
   }

@@ -33,10 +33,13 @@ bool v4_source_possible(const Address& a) {
 }
 
 bool v6_source_possible(const Address& a) {
-  static constexpr uint8_t kZero[15] = {};
-  const bool unspecified_or_loopback =
-      a.bytes[15] <= 1 && std::memcmp(a.bytes.data(), kZero, sizeof kZero) == 0;
+  const Address::Words words = a.words();
+  const bool unspecified_or_loopback = words[0] == 0 && be64::from_raw(words[1]).host() <= 1;
   return a.bytes[0] != 0xff && !unspecified_or_loopback && !a.is_v4();
+}
+
+uint64_t sum_of(const Ipv4Header& ip, size_t header_bytes) {
+  return header_bytes == sizeof ip ? checksum_v4_header(&ip) : checksum_add(&ip, header_bytes);
 }
 
 // Walks over extension headers; returns whether the cursor stands at an upper-layer header of
@@ -143,9 +146,9 @@ void parse_transport(Packet& packet, Cursor at, uint8_t protocol) {
   if (protocol == kProtocolTcp || protocol == kProtocolUdp) {
     const size_t least = protocol == kProtocolTcp ? kTcpHeaderBytes : kUdpHeaderBytes;
     if (at.left() < least) return refuse(packet, Verdict::truncated);
-    const auto& ports = at.at<Ports>();
-    packet.key.client_port = ports.source;
-    packet.key.vip_port = ports.destination;
+    uint32_t ports;
+    std::memcpy(&ports, at.data + at.offset, sizeof ports);
+    packet.key.set_ports(ports, protocol);
     if (protocol == kProtocolTcp) packet.tcp_flags = at.at<TcpHeader>().flags;
     packet.kind = PacketKind::flow;
   } else if (protocol == (packet.v4 ? kProtocolIcmp : kProtocolIcmpv6)) {
@@ -169,7 +172,7 @@ void parse_v4(Packet& packet, Cursor at) {
   if (ip.version_ihl >> 4 != 4 || header_bytes < sizeof(Ipv4Header) || total_bytes < header_bytes)
     return refuse(packet, Verdict::bad_header);
   if (at.left() < total_bytes) return;
-  if (checksum_fold(checksum_add(&ip, header_bytes)) != 0xffff)
+  if (checksum_fold(sum_of(ip, header_bytes)) != 0xffff)
     return refuse(packet, Verdict::bad_checksum);
   if (!v4_source_possible(packet.key.client)) return refuse(packet, Verdict::bad_source);
   if ((ip.fragment.host() & (kIpv4MoreFragments | kIpv4OffsetMask)) != 0)
@@ -206,9 +209,81 @@ void parse_v6(Packet& packet, Cursor at) {
   parse_transport(packet, at, next);
 }
 
+// What is left to do for a flow's packet: `packet` holds the addresses, all is in order.
+void fill_plain(Packet& packet, const uint8_t* frame, size_t l4_offset, uint8_t protocol) {
+  uint32_t ports;
+  std::memcpy(&ports, frame + l4_offset, sizeof ports);
+  packet.key.set_ports(ports, protocol);
+  packet.kind = PacketKind::flow;
+  packet.has_destination = true;
+  if (protocol == kProtocolTcp)
+    packet.tcp_flags = reinterpret_cast<const TcpHeader*>(frame + l4_offset)->flags;
+  packet.l4_offset = static_cast<uint16_t>(l4_offset);
+}
+
+// Enough bytes for the ports and what else is looked at; false for all but TCP and UDP.
+bool has_transport(size_t bytes, uint8_t protocol) {
+  if (protocol == kProtocolTcp) return bytes >= kTcpHeaderBytes;
+  return protocol == kProtocolUdp && bytes >= kUdpHeaderBytes;
+}
+
+// The shape of nearly all packets, with nothing wrong: IPv4 without options, TCP or UDP. False: not
+// so; then `packet` is as it was.
+bool parse_plain_v4(Packet& packet, const uint8_t* frame, size_t bytes) {
+  constexpr size_t kL4 = sizeof(EthernetHeader) + sizeof(Ipv4Header);
+  if (bytes < kL4) return false;
+  const auto& ip = *reinterpret_cast<const Ipv4Header*>(frame + sizeof(EthernetHeader));
+  const size_t total_bytes = ip.total_bytes.host();
+  const be16 fragment(kIpv4MoreFragments | kIpv4OffsetMask);
+  const uint8_t first = ip.source[0];
+  if (ip.version_ihl != 0x45 || total_bytes > bytes - sizeof(EthernetHeader) ||
+      total_bytes < sizeof ip || !has_transport(total_bytes - sizeof ip, ip.protocol) ||
+      (ip.fragment.raw() & fragment.raw()) != 0 || first == 0 || first == 127 || first >= 224 ||
+      checksum_fold(checksum_v4_header(&ip)) != 0xffff)
+    return false;
+  packet.key.client = Address::from_v4(ip.source.data());
+  packet.key.vip = Address::from_v4(ip.destination.data());
+  packet.v4 = true;
+  packet.ip_bytes = static_cast<uint16_t>(total_bytes);
+  fill_plain(packet, frame, kL4, ip.protocol);
+  return true;
+}
+
+// The same for IPv6 without extension headers.
+bool parse_plain_v6(Packet& packet, const uint8_t* frame, size_t bytes) {
+  constexpr size_t kL4 = sizeof(EthernetHeader) + sizeof(Ipv6Header);
+  if (bytes < kL4) return false;
+  const auto& ip = *reinterpret_cast<const Ipv6Header*>(frame + sizeof(EthernetHeader));
+  const size_t payload_bytes = ip.payload_bytes.host();
+  const Address client = Address::from_v6(ip.source.data());
+  const Address vip = Address::from_v6(ip.destination.data());
+  if (frame[sizeof(EthernetHeader)] >> 4 != 6 || payload_bytes > bytes - kL4 ||
+      payload_bytes > UINT16_MAX - sizeof ip || !has_transport(payload_bytes, ip.next_header) ||
+      !v6_source_possible(client) || vip.is_v4())
+    return false;
+  packet.key.client = client;
+  packet.key.vip = vip;
+  packet.ip_bytes = static_cast<uint16_t>(sizeof ip + payload_bytes);
+  fill_plain(packet, frame, kL4, ip.next_header);
+  return true;
+}
+
+bool parse_plain(Packet& packet, const uint8_t* frame, size_t bytes) {
+  if (bytes < sizeof(EthernetHeader)) return false;
+  const be16 type = reinterpret_cast<const EthernetHeader*>(frame)->type;
+  if (type == be16(kEthernetIpv4)) return parse_plain_v4(packet, frame, bytes);
+  return type == be16(kEthernetIpv6) && parse_plain_v6(packet, frame, bytes);
+}
+
 }  // namespace
 
 Packet parse(const uint8_t* frame, size_t bytes) {
+  Packet packet;
+  if (!parse_plain(packet, frame, bytes)) packet = parse_step_by_step(frame, bytes);
+  return packet;
+}
+
+Packet parse_step_by_step(const uint8_t* frame, size_t bytes) {
   Packet packet;
   if (bytes < sizeof(EthernetHeader)) {
     refuse(packet, Verdict::truncated);

@@ -32,4 +32,7 @@ struct Packet {
 // `frame` starts at the Ethernet header. Not IP at all: other, not_vip, no destination.
 Packet parse(const uint8_t* frame, size_t bytes);
 
+// The same without the short cuts for nearly all packets; a test compares them.
+Packet parse_step_by_step(const uint8_t* frame, size_t bytes);
+
 }  // namespace guideway

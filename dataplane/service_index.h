@@ -38,38 +38,40 @@ class ServiceIndex {
 
  private:
   struct Entry {
-    Address vip;
-    be16 port;
-    uint8_t protocol = 0;  // 0: the VIP itself
-    uint8_t used = 0;
+    Address::Words vip{};
+    uint32_t rest = 0;  // rest_of(); 0: unused
     uint32_t service = 0;
   };
 
-  static uint64_t hash(const Address& vip, uint8_t protocol, be16 port) {
-    uint64_t high, low;
-    std::memcpy(&high, vip.bytes.data(), 8);
-    std::memcpy(&low, vip.bytes.data() + 8, 8);
-    const uint64_t rest = uint64_t{port.raw()} << 8 | protocol;
-    // Two multiplications with odd constants mix all 16 + 3 bytes into the upper half.
-    const uint64_t mixed = (low ^ (rest << 40) ^ rest) * 0x9E3779B97F4A7C15ull;
-    return ((mixed ^ (mixed >> 32)) + high) * 0xD6E8FEB86659FD93ull;
+  // `protocol` 0: the VIP itself.
+  static uint32_t rest_of(uint8_t protocol, be16 port) {
+    return 1u << 24 | uint32_t{protocol} << 16 | port.raw();
+  }
+
+  static uint64_t hash(const Address::Words& vip, uint64_t rest) {
+    // Two multiplications with odd constants mix all bytes into the upper half.
+    const uint64_t mixed = (vip[1] ^ (rest << 40) ^ rest) * 0x9E3779B97F4A7C15ull;
+    return ((mixed ^ (mixed >> 32)) + vip[0]) * 0xD6E8FEB86659FD93ull;
   }
 
   uint32_t look_up(const Address& vip, uint8_t protocol, be16 port) const {
-    if (entries_.empty()) return kNotVip;
-    for (uint64_t at = hash(vip, protocol, port) >> shift_;; ++at) {
+    const Address::Words words = vip.words();
+    const uint32_t rest = rest_of(protocol, port);
+    for (uint64_t at = hash(words, rest) >> shift_;; ++at) {
       const Entry& entry = entries_[at & mask_];
-      if (!entry.used) return kNotVip;
-      if (entry.vip == vip && entry.port == port && entry.protocol == protocol)
-        return entry.service;
+      const uint64_t differs =
+          (entry.vip[0] ^ words[0]) | (entry.vip[1] ^ words[1]) | (entry.rest ^ rest);
+      if (differs == 0) return entry.service;
+      if (entry.rest == 0) return kNotVip;
     }
   }
 
   void insert(const Address& vip, uint8_t protocol, be16 port, uint32_t service);
 
-  std::vector<Entry> entries_;
-  uint64_t mask_ = 0;
-  unsigned shift_ = 0;
+  // Some are unused, always: there a search ends.
+  std::vector<Entry> entries_ = std::vector<Entry>(2);
+  uint64_t mask_ = 1;
+  unsigned shift_ = 63;
 };
 
 }  // namespace guideway

@@ -10,12 +10,15 @@
 // only those that meet it earlier than their spare of now. Slots spread over the backends by weight
 // as long as one of the 32 is found, which is sure unless nearly all the pool is out.
 //
-// Cost: at most 32 draws, and a walk over one number per 64 backends.
+// Cost: at most 32 draws, and a walk over one number per 64 backends. Where spares are asked for
+// each packet, a memo saves that from the second time on: see remember().
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -43,20 +46,50 @@ class SparePool {
     }
   }
 
+  // Spares of the slots below `slots` are worked out once, by whoever asks first. Any thread may
+  // ask: what two find at the same time is the same.
+  void remember(uint32_t slots) {
+    memo_ = std::make_unique<std::atomic<uint16_t>[]>(slots);
+    memo_slots_ = slots;
+  }
+  void prefetch(uint32_t slot) const {
+    if (memo_) __builtin_prefetch(&memo_[slot]);
+  }
+
+  // At least two backends do not take all new flows that they could: owner and stand-in of some
+  // slot may both be out.
+  bool may_be_needed() const {
+    const auto out = [](const Candidate& c) { return c.share < GW_SHARE_ALL; };
+    return std::count_if(candidates_.begin(), candidates_.end(), out) > 1;
+  }
+
   // Index in the span; GW_NO_HOP: no backend takes new flows of this slot.
   uint16_t spare(uint32_t slot) const {
+    if (slot >= memo_slots_) return work_out(slot);
+    // One more than the spare; 0 is not known yet, and GW_NO_HOP stays so.
+    std::atomic<uint16_t>& memo = memo_[slot];
+    const uint16_t known = memo.load(std::memory_order_relaxed);
+    if (known != 0) return static_cast<uint16_t>(known - 1);
+    const uint16_t found = work_out(slot);
+    memo.store(static_cast<uint16_t>(found + 1), std::memory_order_relaxed);
+    return found;
+  }
+
+ private:
+  uint16_t work_out(uint32_t slot) const {
     if (!share_covers(share_most_, slot)) return GW_NO_HOP;
     for (uint32_t i = 0; i < kDraws; ++i) {
       const uint64_t lot = mix(slot, i);
       const uint32_t at = place(lot);
       const Candidate& candidate = candidates_[at];
+      // Where a spare is needed, most are out: so this is asked first.
+      if (!share_covers(candidate.share, slot)) continue;
       const bool accepted = (lot & UINT32_MAX) * weight_most_ < uint64_t{candidate.weight} << 32;
-      if (accepted && share_covers(candidate.share, slot)) return static_cast<uint16_t>(at);
+      if (accepted) return static_cast<uint16_t>(at);
     }
     return first_from(place(mix(slot, kDraws)), slot);
   }
 
- private:
   static constexpr uint32_t kBlock = 64;
 
   struct Candidate {
@@ -98,6 +131,8 @@ class SparePool {
   std::vector<uint32_t> block_share_;  // the greatest of each block of candidates
   uint32_t share_most_ = 0;
   uint32_t weight_most_ = 0;
+  std::unique_ptr<std::atomic<uint16_t>[]> memo_;  // by slot
+  uint32_t memo_slots_ = 0;
 };
 
 }  // namespace guideway

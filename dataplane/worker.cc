@@ -24,31 +24,24 @@ constexpr unsigned kSleepMostUs = 250;
 constexpr unsigned kRestedRounds = 4000;
 constexpr unsigned kSleepRestedUs = 800;
 
-Frame frame_of(rte_mbuf* packet) {
-  Frame frame;
-  frame.data = rte_pktmbuf_mtod(packet, uint8_t*);
-  frame.bytes = packet->data_len;
-  frame.headroom = rte_pktmbuf_headroom(packet);
-  return frame;
+// Its results are written by Forwarder::forward().
+void take(Frame& frame, const rte_mbuf& packet) {
+  frame.data = static_cast<uint8_t*>(packet.buf_addr) + packet.data_off;
+  frame.bytes = packet.data_len;
+  frame.headroom = packet.data_off;
 }
 
-void write_back(rte_mbuf* packet, const Frame& frame) {
-  packet->data_off = static_cast<uint16_t>(frame.data - static_cast<uint8_t*>(packet->buf_addr));
-  packet->data_len = frame.bytes;
-  packet->pkt_len = frame.bytes;
+void write_back(rte_mbuf& packet, const Frame& frame) {
+  packet.data_off = frame.headroom;
+  packet.data_len = frame.bytes;
+  packet.pkt_len = frame.bytes;
 }
 
-// Frees packets that are chains of buffers, which no step knows; keeps the order of the others.
-uint16_t drop_chains(rte_mbuf** packets, uint16_t count) {
-  uint16_t kept = 0;
-  for (uint16_t i = 0; i < count; ++i) {
-    if (packets[i]->nb_segs == 1) {
-      packets[kept++] = packets[i];
-    } else {
-      rte_pktmbuf_free(packets[i]);
-    }
-  }
-  return kept;
+// Whether all go to backends by the port that the first one goes by.
+bool go_by_one_port(std::span<const Frame> frames) {
+  return std::all_of(frames.begin(), frames.end(), [&](const Frame& frame) {
+    return frame.egress == Egress::backend && frame.port == frames[0].port;
+  });
 }
 
 }  // namespace
@@ -115,19 +108,29 @@ unsigned Worker::poll(Port& port) {
       rte_eth_rx_burst(port.id(), static_cast<uint16_t>(index_), packets, kBurstMax);
   if (received == 0) return 0;
   counters_.received(received);
-  const uint16_t n = drop_chains(packets, received);
-  counters_.verdict(Verdict::too_long, received - n);
-
-  Frame storage[kBurstMax];
-  const std::span<Frame> frames(storage, n);
-  for (uint16_t i = 0; i < n; ++i) {
-    rte_prefetch0(rte_pktmbuf_mtod(packets[i], void*));
-    frames[i] = frame_of(packets[i]);
-  }
+  const std::span<Frame> frames(frames_.data(), take_all(packets, received));
   forwarder_.forward(current_, port.ingress(), now_ns(), frames);
   send(port, frames, packets);
-  for (const Frame& frame : frames) counters_.finish(frame);
+  counters_.finish(frames);
   return received;
+}
+
+// One frame for each packet; but packets that are chains of buffers, which no step knows, are freed
+// and counted. The others keep their order.
+size_t Worker::take_all(rte_mbuf** packets, unsigned count) {
+  size_t n = 0;
+  for (unsigned i = 0; i < count; ++i) {
+    rte_mbuf* packet = packets[i];
+    if (packet->nb_segs != 1) {
+      rte_pktmbuf_free(packet);
+      counters_.verdict(Verdict::too_long);
+      continue;
+    }
+    take(frames_[n], *packet);
+    rte_prefetch0(frames_[n].data);
+    packets[n++] = packet;
+  }
+  return n;
 }
 
 // What the kernel sends through its TAP goes to the wire as it is.
@@ -145,7 +148,17 @@ unsigned Worker::poll_kernel(Port& port) {
 }
 
 void Worker::send(Port& from, std::span<Frame> frames, rte_mbuf** packets) {
-  for (size_t i = 0; i < frames.size(); ++i) write_back(packets[i], frames[i]);
+  for (size_t i = 0; i < frames.size(); ++i) write_back(*packets[i], frames[i]);
+  if (frames.empty()) return;
+  if (!go_by_one_port(frames)) return send_each(from, frames, packets);
+  const auto n = static_cast<uint16_t>(frames.size());
+  const uint16_t sent =
+      rte_eth_tx_burst(ports_[frames[0].port]->id(), static_cast<uint16_t>(index_), packets, n);
+  rte_pktmbuf_free_bulk(packets + sent, n - sent);
+  for (Frame& frame : frames.subspan(sent)) frame.verdict = Verdict::tx_full;
+}
+
+void Worker::send_each(Port& from, std::span<Frame> frames, rte_mbuf** packets) {
   for (const auto& port : ports_) send_by(port->index(), Egress::backend, frames, packets);
 
   rte_mbuf* kept[kBurstMax];

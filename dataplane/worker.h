@@ -6,6 +6,7 @@
 
 #include <rte_rcu_qsbr.h>
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -36,7 +37,9 @@ class alignas(64) Worker {
  private:
   unsigned poll(Port& port);
   unsigned poll_kernel(Port& port);
+  size_t take_all(rte_mbuf** packets, unsigned count);
   void send(Port& from, std::span<Frame> frames, rte_mbuf** packets);
+  void send_each(Port& from, std::span<Frame> frames, rte_mbuf** packets);
   void send_by(uint16_t port, Egress egress, std::span<Frame> frames, rte_mbuf** packets);
   void rest(unsigned idle_rounds);
   void tend_flows();
@@ -51,6 +54,7 @@ class alignas(64) Worker {
   rte_rcu_qsbr* const qsbr_;
   const Image* current_ = nullptr;
   Forwarder forwarder_;
+  std::array<Frame, kBurstMax> frames_;  // of the burst in hand
   uint64_t refused_told_ = 0;
   const double ns_per_cycle_;
 };

@@ -21,6 +21,32 @@ TEST(Checksum, EqualsTheTextbookForEveryLength) {
   }
 }
 
+TEST(Checksum, OfAHeaderInWordsEqualsThatInPieces) {
+  std::mt19937 random(3);
+  for (int round = 0; round < 20000; ++round) {
+    test::Bytes bytes(20);
+    for (uint8_t& b : bytes) b = static_cast<uint8_t>(random() % 3 ? random() : 0xff);
+    EXPECT_EQ(checksum_v4_header(bytes.data()), checksum_add(bytes.data(), 20));
+  }
+}
+
+TEST(Checksum, FoldAddsEveryCarryAndIsNothingForNothingOnly) {
+  const auto naive = [](uint64_t sum) {
+    while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
+    return static_cast<uint16_t>(sum);
+  };
+  std::mt19937_64 random(4);
+  for (int round = 0; round < 100000; ++round) {
+    uint64_t sum = random() >> (random() % 64);
+    if (random() % 2) sum |= uint64_t{0xffff} << (random() % 4 * 16);
+    if (random() % 2) sum = UINT64_MAX - (sum >> 40);
+    EXPECT_EQ(checksum_fold(sum), naive(sum)) << sum;
+  }
+  for (const uint64_t sum : {uint64_t{0}, uint64_t{0xffff}, uint64_t{0x10000}, uint64_t{0xffffffff},
+                             uint64_t{0x100000000}, uint64_t{0xffff0000ffff0000}, UINT64_MAX})
+    EXPECT_EQ(checksum_fold(sum), naive(sum)) << sum;
+}
+
 TEST(Checksum, UpdateEqualsComputingAnew) {
   std::mt19937 random(2);
   for (int round = 0; round < 20000; ++round) {

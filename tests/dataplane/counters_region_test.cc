@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <array>
 #include <filesystem>
 #include <fstream>
+#include <random>
+#include <vector>
 
 namespace guideway {
 namespace {
@@ -72,12 +75,45 @@ TEST_F(CountersRegionTest, OnlyForwardedPacketsAreTraffic) {
   frame.backend = 4;
   frame.ip_bytes = 60;
   frame.verdict = Verdict::forwarded;
-  worker.finish(frame);
+  worker.finish({&frame, 1});
   frame.verdict = Verdict::tx_full;
-  worker.finish(frame);
+  worker.finish({&frame, 1});
   EXPECT_EQ(worker.services[3].packets, 1u);
   EXPECT_EQ(worker.backends[4].bytes, 60u);
   EXPECT_EQ(worker.own->verdict[static_cast<unsigned>(Verdict::tx_full)], 1u);
+}
+
+TEST_F(CountersRegionTest, ABurstCountsAsItsFramesOneByOne) {
+  CountersRegion region = std::move(*CountersRegion::open(path_, 1));
+  WorkerCounters worker = region.worker(0);
+  std::array<gw_traffic, 4> services{};
+  std::array<gw_traffic, 4> backends{};
+  std::array<uint64_t, kVerdictCount> verdicts{};
+  std::mt19937 random(1);
+  for (int round = 0; round < 200; ++round) {
+    std::vector<Frame> frames(random() % 65);
+    for (Frame& frame : frames) {
+      const unsigned other = random() % kVerdictCount;
+      frame.verdict = random() % 4 ? Verdict::forwarded : static_cast<Verdict>(other);
+      frame.service = random() % 3 ? 1 : random() % 4;
+      frame.backend = random() % 4;
+      frame.ip_bytes = static_cast<uint16_t>(random());
+      ++verdicts[static_cast<unsigned>(frame.verdict)];
+      if (frame.verdict != Verdict::forwarded) continue;
+      for (gw_traffic* traffic : {&services[frame.service], &backends[frame.backend]}) {
+        ++traffic->packets;
+        traffic->bytes += frame.ip_bytes;
+      }
+    }
+    worker.finish(frames);
+  }
+  for (unsigned i = 0; i < 4; ++i) {
+    EXPECT_EQ(worker.services[i].packets, services[i].packets);
+    EXPECT_EQ(worker.services[i].bytes, services[i].bytes);
+    EXPECT_EQ(worker.backends[i].packets, backends[i].packets);
+    EXPECT_EQ(worker.backends[i].bytes, backends[i].bytes);
+  }
+  for (unsigned i = 0; i < kVerdictCount; ++i) EXPECT_EQ(worker.own->verdict[i], verdicts[i]) << i;
 }
 
 }  // namespace

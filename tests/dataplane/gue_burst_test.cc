@@ -4,7 +4,10 @@
 
 #include <random>
 
+#include "dataplane/choice.h"
+#include "dataplane/encap.h"
 #include "dataplane/forward.h"
+#include "dataplane/parse.h"
 #include "tests/support/images.h"
 
 namespace guideway {
@@ -94,6 +97,57 @@ TEST(Gue, ABurstEqualsItsFramesOneByOneWhileHealthChanges) {
     }
   }
   EXPECT_GT(learned, 100u);
+}
+
+// Where choose_backend() sends it, asked for each packet, as the packet path does not.
+Bytes by_choice(const Image& image, const Bytes& bytes) {
+  Buffer buffer(bytes);
+  const Packet packet = parse(buffer.frame.data, buffer.frame.bytes);
+  const PoolView& pool = image.pools()[0];
+  const uint64_t hash = flow_hash(packet.key, image.root().flow_seed);
+  FlowTable none;
+  const Choice choice =
+      choose_backend(image, {pool, flow_slot(hash, pool.slots), hash, packet}, none, 1);
+  if (!choice.backend) return {};
+  EXPECT_TRUE(spend_hop(buffer.frame, packet.v4));
+  encapsulate(buffer.frame, packet, *choice.backend, hash,
+              {choice.later.data(), choice.later_count});
+  return buffer.out();
+}
+
+// Mostly all backends are up, so that slots send their whole list, and some do not.
+TEST(Gue, APacketGoesWhereTheChoiceSaysWhateverWayItWasMade) {
+  std::mt19937 random(1);
+  for (int round = 0; round < 300; ++round) {
+    const uint32_t hops = 1 + random() % 4;
+    const unsigned flags = random() % 4 ? GW_TABLE_OWNERS | GW_TABLE_STAND_INS : random() % 4;
+    const uint32_t first = random() % 5;
+    const Bytes table = table_bytes(
+        7, hops, 5,
+        [&](uint32_t slot, uint32_t hop) {
+          if (hop > 0 && hop >= 1 + slot % 4) return uint16_t{GW_NO_HOP};
+          return static_cast<uint16_t>((slot + hop + first) % 5 + (hop == 2 ? GW_HOP_EARLIER : 0));
+        },
+        flags);
+    const uint8_t outer = random() % 2 ? 42 : 62;
+    RootSpec spec = three_backends(outer, digest_of(table));
+    spec.backends.clear();
+    for (uint8_t i = 0; i < 5; ++i) spec.backends.push_back(backend(outer, i));
+    spec.pools = {pool_of(digest_of(table), 0, 5, outer)};
+    for (unsigned i = random() % 4; i > 1; --i) change(spec.backends[random() % 5], random);
+    const auto image = image_of(spec, {table});
+    for (const Bytes& bytes : random_burst(random)) {
+      Buffer buffer(bytes);
+      Forwarder forwarder;
+      forwarder.forward(image.get(), kIngress, kSecondNs, {&buffer.frame, 1});
+      const Bytes expected = by_choice(*image, bytes);
+      if (expected.empty()) {
+        ASSERT_NE(buffer.frame.verdict, Verdict::forwarded);
+      } else {
+        ASSERT_EQ(buffer.out(), expected);
+      }
+    }
+  }
 }
 
 }  // namespace

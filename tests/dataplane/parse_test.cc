@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
+
 #include "tests/support/packets.h"
 
 namespace guideway {
@@ -126,6 +128,44 @@ TEST_P(ParseTest, IcmpErrorAboutSomebodyElsesPacket) {
   PacketSpec reply = reply_of(GetParam());
   reply.source = GetParam().other;
   EXPECT_EQ(parse(error_about(GetParam(), reply)).problem, Verdict::icmp_unrelated);
+}
+
+// Frames that are right but for a byte or two, or their length.
+TEST_P(ParseTest, TheShortCutSaysWhatTheLongWaySays) {
+  std::mt19937 random(1);
+  size_t flows = 0;
+  const int rounds = 200000;
+  for (int round = 0; round < rounds; ++round) {
+    PacketSpec spec = spec_for(GetParam());
+    spec.protocol = random() % 2 ? 6 : 17;
+    spec.payload.resize(random() % 3);
+    Bytes frame = frame_of(spec);
+    for (unsigned i = random() % 3; i > 0; --i) {
+      const size_t at = random() % 4 ? 12 + random() % 26 : random() % frame.size();
+      frame[at] = static_cast<uint8_t>(random() % 2 ? random() : frame[at] ^ 1u << random() % 8);
+    }
+    const bool v4 = GetParam().ip_header == 20;
+    if (v4 && random() % 4 && (frame[14] & 0xf) <= 5) fix_v4_checksum(frame);
+    if (random() % 4 == 0) frame.resize(random() % (frame.size() + 8));
+    const std::unique_ptr<uint8_t[]> exact(new uint8_t[frame.size()]);
+    std::copy(frame.begin(), frame.end(), exact.get());
+    const Packet one = guideway::parse(exact.get(), frame.size());
+    const Packet other = parse_step_by_step(exact.get(), frame.size());
+    ASSERT_EQ(one.kind, other.kind);
+    ASSERT_EQ(one.key, other.key);
+    ASSERT_EQ(one.has_destination, other.has_destination);
+    ASSERT_EQ(one.v4, other.v4);
+    ASSERT_EQ(one.tcp_flags, other.tcp_flags);
+    ASSERT_EQ(one.ip_bytes, other.ip_bytes);
+    ASSERT_EQ(one.l4_offset, other.l4_offset);
+    if (one.kind == PacketKind::flow) {
+      ++flows;
+    } else {
+      ASSERT_EQ(one.problem, other.problem);
+    }
+  }
+  EXPECT_GT(flows, rounds / 4u);
+  EXPECT_LT(flows, rounds * 3u / 4);
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, ParseTest, testing::ValuesIn(kFamilies),

@@ -143,6 +143,29 @@ TEST(Spare, TheLastOfTenThousandGetsAll) {
   }
 }
 
+TEST(Spare, WhatIsRememberedIsWhatWouldBeWorkedOut) {
+  std::mt19937 random(7);
+  for (int round = 0; round < 50; ++round) {
+    const auto backends = random_pool(random);
+    const auto expected = spares(backends);
+    SparePool pool(backends);
+    pool.remember(kSlots - 3);
+    for (int i = 0; i < 20000; ++i) {
+      const uint32_t slot = random() % kSlots;
+      ASSERT_EQ(pool.spare(slot), expected[slot]) << i;
+    }
+  }
+}
+
+TEST(Spare, IsNeededOnlyWhenTwoAreOut) {
+  std::vector<gw_backend> backends(5, up());
+  EXPECT_FALSE(SparePool(backends).may_be_needed());
+  backends[1].share = 0;
+  EXPECT_FALSE(SparePool(backends).may_be_needed());
+  backends[3].share = GW_SHARE_ALL - 1;
+  EXPECT_TRUE(SparePool(backends).may_be_needed());
+}
+
 // The same on every node, whatever compiler built it: these values are part of the contract.
 TEST(Spare, TheOrderIsFixed) {
   std::vector<gw_backend> pool(1000, up());
