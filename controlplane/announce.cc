@@ -16,7 +16,8 @@ Decision by_node(const NodeFacts& node) {
   if (node.mode == NodeMode::drained) return {Announcement::withdrawn, "the node is drained"};
   if (node.mode == NodeMode::draining) return {Announcement::reduced, "the node is draining"};
   if (node.lease_lapsing) {
-    return {Announcement::reduced, "the node's cluster lease is about to lapse"};
+    return {Announcement::reduced,
+            "the node may be behind its cluster: its lease lapses, or it catches up"};
   }
   return {Announcement::normal, ""};
 }

@@ -4,11 +4,8 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <limits>
-#include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
-
-#include "controlplane/json_text.h"
 
 namespace guideway {
 namespace {
@@ -17,35 +14,6 @@ constexpr std::chrono::milliseconds kLook{100};
 constexpr std::chrono::milliseconds kShareLeast{300};
 
 }  // namespace
-
-std::string write_report(const NodeReport& report) {
-  return "{\"id\":" + json_quoted(report.id) + ",\"version\":" + json_quoted(report.version) +
-         ",\"intent\":" + std::to_string(report.intent) +
-         ",\"revision\":" + std::to_string(report.revision) +
-         ",\"generation\":" + std::to_string(report.generation) +
-         ",\"digest\":" + std::to_string(report.digest) + "}";
-}
-
-Result<NodeReport> read_report(const std::string& text) {
-  auto object = parse_json(text, "");
-  if (!object) return tl::unexpected(object.error());
-  NodeReport out;
-  for (const auto& [field, into] : {std::pair("id", &out.id), std::pair("version", &out.version)}) {
-    const auto value = object->find(field);
-    if (value == object->end() || !value->is_string()) return fail(field, "must be a string");
-    *into = value->get<std::string>().substr(0, 100);
-  }
-  for (const auto& [field, into] :
-       {std::pair("intent", &out.intent), std::pair("revision", &out.revision),
-        std::pair("generation", &out.generation), std::pair("digest", &out.digest)}) {
-    const auto value = object->find(field);
-    if (value == object->end()) return fail(field, "is missing");
-    auto number = json_number(*value, field, 0, std::numeric_limits<uint64_t>::max());
-    if (!number) return tl::unexpected(number.error());
-    *into = *number;
-  }
-  return out;
-}
 
 Cluster::Cluster(EventLoop& loop, EtcdClient& client, Config config,
                  std::function<void()> on_change)
@@ -73,7 +41,9 @@ void Cluster::stop() {
   if (lease_ != 0) client_.revoke(lease_, [](const EtcdResult<bool>&) {});
   lease_ = reported_lease_ = elected_lease_ = 0;
   put_share_lease_ = 0;
-  leasing_ = keeping_ = reporting_ = sharing_ = electing_ = loading_ = watched_ = false;
+  leasing_ = keeping_ = reporting_ = sharing_ = electing_ = asking_ = loading_ = watched_ = false;
+  elected_there_ = false;
+  sure_ = 0;
   nodes_.clear();
   shared_.clear();
   gone_.clear();
@@ -103,7 +73,12 @@ bool Cluster::is_elected() const {
 }
 
 uint64_t Cluster::confirmed() const {
-  if (!is_elected() || !report_) return 0;
+  return is_elected() ? std::min(sure_, run_by_all()) : 0;
+}
+
+// By what is known here.
+uint64_t Cluster::run_by_all() const {
+  if (!report_) return 0;
   uint64_t least = report_->revision;
   for (const auto& [name, node] : nodes_)
     if (name != config_.node) least = std::min(least, node.report.revision);
@@ -135,6 +110,7 @@ void Cluster::look() {
   put_report();
   put_share();
   elect();
+  make_sure();
 }
 
 void Cluster::take_lease() {
@@ -241,7 +217,8 @@ void Cluster::elect() {
   if (!can || elected_lease_ != 0) return;
   electing_ = true;
   EtcdTxn txn;
-  txn.compares.push_back({elected_key(), 0});
+  // One without a lease would stay for ever: nobody of us wrote it.
+  txn.compares.push_back({elected_key(), elected_there_ ? revisions_["elected"] : 0});
   txn.ops.push_back(EtcdOp::put(elected_key(), config_.node, lease_));
   client_.txn(std::move(txn), [this, alive = alive_, run = run_,
                                lease = lease_](const EtcdResult<EtcdTxnResult>& result) {
@@ -253,48 +230,71 @@ void Cluster::elect() {
   });
 }
 
+void Cluster::make_sure() {
+  if (!is_elected()) sure_ = 0;
+  if (asking_ || !is_elected() || run_by_all() <= sure_) return;
+  asking_ = true;
+  client_.range(config_.prefix + "nodes/",
+                [this, alive = alive_, run = run_, ran = report_->revision,
+                 lease = lease_](const EtcdResult<EtcdRange>& range) {
+                  if (!*alive || run != run_) return;
+                  asking_ = false;
+                  if (!range || lease != lease_) return;  // with the next look
+                  take_all(*range, "nodes/");
+                  sure_ = std::min(ran, run_by_all());
+                  tell();
+                });
+}
+
 void Cluster::load() {
   if (loading_) return;
   loading_ = true;
-  client_.range(
-      config_.prefix, [this, alive = alive_, run = run_](const EtcdResult<EtcdRange>& range) {
-        if (!*alive || run != run_) return;
-        loading_ = false;
-        if (!range) {
-          problem_ = range.error().text;
-          loop_.after(kLook * 10, [this, alive, run] {
-            if (*alive && run == run_) load();
-          });
-          return;
-        }
-        // Nodes that are not there any more have gone.
-        std::map<std::string, bool> there;
-        for (const EtcdKeyValue& entry : range->entries) there[entry.key] = true;
-        for (const auto& [name, revision] : std::map(revisions_))
-          if (!there[config_.prefix + name])
-            take({config_.prefix + name, "", 0, range->revision, 0}, true);
-        for (const EtcdKeyValue& entry : range->entries) take(entry, false);
-        EtcdClient::WatchCallbacks callbacks;
-        callbacks.on_events = [this, alive, run](int64_t, const std::vector<EtcdEvent>& events) {
-          if (*alive && run == run_) on_events(events);
-        };
-        callbacks.on_compacted = [this, alive, run](int64_t) {
-          if (!*alive || run != run_) return;
-          watch_ = 0;
-          load();
-        };
-        callbacks.on_state = [this, alive, run](bool connected, const std::string& why) {
-          if (!*alive || run != run_) return;
-          watched_ = connected;
-          if (!connected) problem_ = why;
-          tell();
-        };
-        if (watch_ == 0)
-          watch_ = client_.watch(config_.prefix, range->revision + 1, std::move(callbacks));
-        watched_ = true;
-        look();
-        tell();
-      });
+  client_.range(config_.prefix,
+                [this, alive = alive_, run = run_](const EtcdResult<EtcdRange>& range) {
+                  if (!*alive || run != run_) return;
+                  loading_ = false;
+                  if (range) return on_loaded(*range);
+                  problem_ = range.error().text;
+                  loop_.after(kLook * 10, [this, alive, run] {
+                    if (*alive && run == run_) load();
+                  });
+                });
+}
+
+void Cluster::on_loaded(const EtcdRange& range) {
+  take_all(range, "");
+  EtcdClient::WatchCallbacks callbacks;
+  callbacks.on_events = [this, alive = alive_, run = run_](int64_t,
+                                                           const std::vector<EtcdEvent>& events) {
+    if (*alive && run == run_) on_events(events);
+  };
+  callbacks.on_compacted = [this, alive = alive_, run = run_](int64_t) {
+    if (!*alive || run != run_) return;
+    watch_ = 0;
+    // It may be another store (a backup), whose revisions begin anew.
+    for (auto& [name, revision] : revisions_) revision = 0;
+    load();
+  };
+  callbacks.on_state = [this, alive = alive_, run = run_](bool connected, const std::string& why) {
+    if (!*alive || run != run_) return;
+    watched_ = connected;
+    if (!connected) problem_ = why;
+    tell();
+  };
+  if (watch_ == 0) watch_ = client_.watch(config_.prefix, range.revision + 1, std::move(callbacks));
+  watched_ = true;
+  look();
+  tell();
+}
+
+// All keys that begin so. Nodes that are not there any more have gone.
+void Cluster::take_all(const EtcdRange& range, const std::string& stem) {
+  std::set<std::string> there;
+  for (const EtcdKeyValue& entry : range.entries) there.insert(entry.key);
+  for (const auto& [name, revision] : std::map(revisions_))
+    if (name.starts_with(stem) && !there.contains(config_.prefix + name))
+      take({config_.prefix + name, "", 0, range.revision, 0}, true);
+  for (const EtcdKeyValue& entry : range.entries) take(entry, false);
 }
 
 void Cluster::on_events(const std::vector<EtcdEvent>& events) {
@@ -323,6 +323,7 @@ void Cluster::take(const EtcdKeyValue& entry, bool removed) {
   if (is_shared) return take_shared(name.substr(6), entry, removed);
   const bool was = elected_lease_ == lease_ && lease_ != 0;
   elected_ = removed ? "" : entry.value;
+  elected_there_ = !removed;
   elected_lease_ = removed ? 0 : entry.lease;
   const bool is = elected_lease_ == lease_ && lease_ != 0;
   if (is && !was) {
@@ -331,9 +332,15 @@ void Cluster::take(const EtcdKeyValue& entry, bool removed) {
   }
 }
 
+// Somebody else was at it.
+void Cluster::rewrite_own(const std::string& name) {
+  if (name == config_.node && !reporting_) reported_lease_ = 0;
+}
+
 void Cluster::take_node(const std::string& name, const EtcdKeyValue& entry, bool removed) {
   const auto before = nodes_.find(name);
   if (removed) {
+    rewrite_own(name);
     if (before == nodes_.end()) return;
     spdlog::warn("cluster: node {} is gone", name);
     gone_[name] = {before->second.report, Clock::now() + config_.lease};
@@ -341,6 +348,7 @@ void Cluster::take_node(const std::string& name, const EtcdKeyValue& entry, bool
     return;
   }
   auto report = read_report(entry.value);
+  if (!report) rewrite_own(name);
   if (before == nodes_.end()) spdlog::info("cluster: node {} is there", name);
   Node& node = nodes_[name];
   node.problem = report ? "" : entry.key + " cannot be read: " + report.error().text();

@@ -25,22 +25,9 @@
 
 #include "controlplane/etcd_client.h"
 #include "controlplane/event_loop.h"
+#include "controlplane/node_report.h"
 
 namespace guideway {
-
-// What a node says of itself.
-struct NodeReport {
-  std::string id;           // made at random with its state directory: who has the name
-  std::string version;      // of Guideway
-  uint64_t intent = 0;      // the revision that it knows
-  uint64_t revision = 0;    // the one that its dataplane runs
-  uint64_t generation = 0;  // of its dataplane
-  uint64_t digest = 0;      // of the tables of `revision`; equal revisions have equal ones
-  bool operator==(const NodeReport&) const = default;
-};
-
-std::string write_report(const NodeReport& report);
-Result<NodeReport> read_report(const std::string& text);
 
 class Cluster {
  public:
@@ -84,10 +71,14 @@ class Cluster {
   bool has_lease() const;
   // And the others know what this node runs: no step is taken without it. Before that it must not
   // announce: they could be steps ahead of it at once.
-  bool is_counted() const { return has_lease() && reported_lease_ == lease_; }
+  bool is_counted() const { return counted_lease() != 0; }
+  // By which lease; another one: they did not count with it in between. 0: not counted.
+  int64_t counted_lease() const { return has_lease() && reported_lease_ == lease_ ? lease_ : 0; }
   bool is_elected() const;  // and may act
   const std::string& elected() const { return elected_; }
-  // The revision that all nodes run, at least; 0 unless is_elected().
+  // The revision that all nodes run, at least; 0 unless is_elected(). No more than what a read of
+  // all nodes has shown that began when this one ran it: a node that the watch does not tell of
+  // (yet) would be left behind by two steps.
   uint64_t confirmed() const;
   // This node included, once it is known to the others.
   std::map<std::string, Node> nodes() const;
@@ -109,8 +100,13 @@ class Cluster {
   void on_report_put(const NodeReport& put, const EtcdResult<EtcdTxnResult>& result);
   void put_share();
   void elect();
+  uint64_t run_by_all() const;
+  void make_sure();
   void load();
+  void on_loaded(const EtcdRange& range);
+  void take_all(const EtcdRange& range, const std::string& stem);
   void take(const EtcdKeyValue& entry, bool removed);
+  void rewrite_own(const std::string& name);
   void take_node(const std::string& name, const EtcdKeyValue& entry, bool removed);
   void take_shared(const std::string& name, const EtcdKeyValue& entry, bool removed);
   void on_events(const std::vector<EtcdEvent>& events);
@@ -146,6 +142,9 @@ class Cluster {
   bool sharing_ = false;
   std::map<std::string, Shared> shared_;
 
+  uint64_t sure_ = 0;  // of what confirmed() says
+  bool asking_ = false;
+
   uint64_t watch_ = 0;
   bool loading_ = false;
   bool watched_ = false;                      // what is known of the others is not old
@@ -153,6 +152,7 @@ class Cluster {
   std::map<std::string, Node> nodes_;
   std::map<std::string, Gone> gone_;
   std::string elected_;
+  bool elected_there_ = false;  // the key
   int64_t elected_lease_ = 0;
   Clock::time_point elected_since_{};
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

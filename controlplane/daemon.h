@@ -78,6 +78,7 @@ class Daemon : public Control {
   Result<void> make_store();
   void begin_in_cluster();
   void on_cluster();
+  bool is_up_to_date();
   void report();
   bool is_elected() const;
   uint64_t confirmed() const;
@@ -96,6 +97,9 @@ class Daemon : public Control {
   EventLoop::Clock::time_point connected_at_ = EventLoop::Clock::now();  // to a dataplane
   bool was_elected_ = false;
   uint64_t last_confirmed_ = 0;
+  int64_t read_under_ = 0;  // the lease under which the intent was read anew
+  uint64_t catch_up_ = 0;   // the revision that was then the newest; 0: not known yet
+  bool caught_up_ = false;
   LoneView lone_;
   EventLoop::Clock::time_point views_looked_at_{};
   UniqueFd lock_;

@@ -104,13 +104,30 @@ void Daemon::on_cluster() {
   }
   if (state.current || state.membership == EtcdStore::Membership::alone) begin();
   // Whoever may be left behind by the others is to be preferred by nobody.
-  const bool left_behind = state.membership != EtcdStore::Membership::alone &&
-                           !(state.current && cluster_->is_counted());
-  delivery_->announcer().set_lease_lapsing(left_behind);
+  delivery_->announcer().set_lease_lapsing(state.membership != EtcdStore::Membership::alone &&
+                                           !is_up_to_date());
   report();
   look_at_views();
   if (planner_ != nullptr && is_elected() != std::exchange(was_elected_, is_elected()))
     planner_->look();
+}
+
+// The others wait for this node with each step, and it runs what was the newest when they began to.
+// (A later one they had not all confirmed, so that this node is at most one step behind.)
+bool Daemon::is_up_to_date() {
+  const int64_t lease = cluster_->counted_lease();
+  if (lease == 0) return false;
+  // Without its key in etcd they may have gone on by steps that no watch has told of yet.
+  if (std::exchange(read_under_, lease) != lease) {
+    catch_up_ = 0;
+    caught_up_ = false;
+    etcd_store_->read_anew();
+  }
+  if (!etcd_store_->state().current) return false;
+  if (catch_up_ == 0) catch_up_ = intent()->revision;
+  const auto running = delivery_->running();
+  caught_up_ = caught_up_ || (running && running->revision >= catch_up_);
+  return caught_up_;
 }
 
 void Daemon::report() {

@@ -23,6 +23,8 @@ struct EtcdConfig {
   std::chrono::milliseconds connect_timeout{500};   // TLS included
   // How often the member that serves the watches is asked whether it still has its quorum.
   std::chrono::milliseconds check_period{1000};
+  // A watch that tells nothing for so long while the store goes on is opened anew.
+  std::chrono::milliseconds silence_most{5000};
 };
 
 // Whether what was asked took place. A request that can be repeated without harm (range,

@@ -17,6 +17,7 @@ constexpr milliseconds kSettled{5000};
 constexpr milliseconds kReopenLeast{50};
 constexpr milliseconds kReopenMost{2000};
 constexpr int kFailuresTold = 3;
+constexpr milliseconds kSilenceMost{60'000};
 
 }  // namespace
 
@@ -175,7 +176,25 @@ void EtcdWatches::look_at_all(const EtcdPage& page) {
     if (!is_same_store(id, page)) continue;
     const Watch& watch = watches_.at(id);
     if (watch.call == 0 && watch.timer == 0) open(id);
+    look_for_silence(id, page.revision);
   }
+}
+
+void EtcdWatches::look_for_silence(uint64_t id, int64_t store_revision) {
+  Watch& watch = watches_.at(id);
+  const auto now = Clock::now();
+  if (watch.call == 0 || watch.next_revision > store_revision) {
+    watch.silent_since = {};
+    return;
+  }
+  if (watch.silent_since == Clock::time_point{}) watch.silent_since = now;
+  const auto most = std::min(config_.silence_most * (1 << std::min(watch.reopened, 8)),
+                             std::max(kSilenceMost, config_.silence_most));
+  if (now - watch.silent_since < most) return;
+  ++watch.reopened;
+  watch.silent_since = now;
+  close(watch);
+  open(id);
 }
 
 void EtcdWatches::open(uint64_t id) {
@@ -217,6 +236,10 @@ void EtcdWatches::take(uint64_t id, std::vector<EtcdRevision> revisions) {
   const EtcdEventStream& stream = *watch.stream;
   watch.next_revision = stream.next_revision();
   const bool brought = !revisions.empty();
+  if (brought) {
+    watch.silent_since = {};
+    watch.reopened = 0;
+  }
   if (brought) out_.on_revisions(id, std::move(revisions));
   switch (stream.state()) {
     case EtcdEventStream::State::opening:

@@ -4,6 +4,11 @@
 // becomes one and every check_period, for a linearizable read, which takes a quorum. One that fails
 // is replaced: the others are asked in turn, 200 ms apart, and the first that answers is the next.
 //
+// A stream may be dead although its member answers (a connection that something in between has
+// forgotten). One that says nothing while the store goes on is opened anew from where it stopped:
+// after silence_most, then after twice that, up to a minute, until it brings something. That may be
+// in vain: what went on may have been other keys.
+//
 // Lives in the CurlThread.
 #pragma once
 
@@ -46,8 +51,10 @@ class EtcdWatches {
     uint64_t call = 0;                      // 0: no stream
     std::optional<EtcdEventStream> stream;  // of that call
     uint64_t timer = 0;
-    bool settled = false;  // it has stood for a while, or brought something
-    int failures = 0;      // in a row
+    bool settled = false;              // it has stood for a while, or brought something
+    int failures = 0;                  // in a row
+    Clock::time_point silent_since{};  // zero: it has told all that there is
+    int reopened = 0;                  // for its silence, in a row
     std::optional<bool> told;
   };
 
@@ -63,6 +70,7 @@ class EtcdWatches {
   bool is_same_store(uint64_t id, const EtcdPage& page);
   void look_at_all(const EtcdPage& page);
   void open(uint64_t id);
+  void look_for_silence(uint64_t id, int64_t store_revision);
   void close(Watch& watch);
   void take(uint64_t id, std::vector<EtcdRevision> revisions);
   void stream_ended(uint64_t id, const std::string& why);

@@ -8,19 +8,13 @@
 
 #include <algorithm>
 #include <ctime>
-#include <nlohmann/json.hpp>
 #include <utility>
-
-#include "controlplane/durable_file.h"
-#include "controlplane/json_text.h"
-#include "controlplane/sealed_text.h"
 
 namespace guideway {
 namespace {
 
 constexpr std::chrono::milliseconds kLook{250};
 constexpr int64_t kSaveContact = 10;  // seconds
-constexpr size_t kMemberFileMax = 4096;
 constexpr const char* kDiffers =
     "this node's intent and the cluster's differ, so it is not a member";
 
@@ -86,41 +80,11 @@ Result<std::unique_ptr<EtcdStore>> EtcdStore::create(EventLoop& loop, EtcdClient
   return store;
 }
 
-Result<void> EtcdStore::read_member_file() {
-  auto text = read_file(config_.member_file, kMemberFileMax);
-  if (!text) return tl::unexpected(text.error());
-  if (!*text) return {};
-  const auto damaged = [this](const std::string& why) {
-    return fail(config_.member_file, "is damaged: " + why,
-                "remove it: the node then joins the cluster if its intent is the same");
-  };
-  auto line = unseal(**text, "member");
-  if (!line) return fail(config_.member_file, line.error().why);
-  auto object = parse_json(*line, "");
-  if (!object) return damaged(object.error().text());
-  left_ = object->contains("left");
-  if (const auto id = object->find("cluster"); id != object->end() && id->is_number_unsigned())
-    cluster_ = id->get<uint64_t>();
-  if (!left_ && cluster_ == 0) return damaged("it names no cluster");
-  if (left_) {
-    membership_ = Membership::alone;
-    problem_.clear();
-  }
-  struct stat info = {};
-  if (cluster_ != 0 && stat(config_.member_file.c_str(), &info) == 0)
-    last_contact_ = int64_t{info.st_mtim.tv_sec};
-  return {};
-}
-
-Result<void> EtcdStore::write_member_file() {
-  const std::string line =
-      left_ ? "{\"left\":true}" : "{\"cluster\":" + std::to_string(cluster_) + "}";
-  return replace_file(config_.member_file, seal(line, "member"));
-}
-
 void EtcdStore::look() {
   answer_late();
   pump();
+  // The watch should have told who was faster long since.
+  if (stale_ == head_revision_ && Clock::now() - stale_since_ > pace_.again) load();
   const int64_t now = std::time(nullptr);
   if (!current_ || membership_ != Membership::member || now < last_contact_ + kSaveContact) return;
   last_contact_ = now;
@@ -139,12 +103,23 @@ void EtcdStore::rest(Clock::duration took) {
   });
 }
 
+void EtcdStore::read_anew() {
+  if (membership_ == Membership::alone && !joining_) return;
+  ++reads_wanted_;
+  problem_ = "the intent is read anew";
+  load();  // if one is under way: once more after it
+  if (!std::exchange(current_, false)) return;
+  lost_at_ = Clock::now();
+  told();
+}
+
 void EtcdStore::load() {
   if (loading_) return;
   loading_ = true;
-  client_.range(config_.prefix + "intent/", [this, alive = alive_](EtcdResult<EtcdRange> range) {
-    if (*alive) on_loaded(std::move(range));
-  });
+  client_.range(config_.prefix + "intent/",
+                [this, alive = alive_, answers = reads_wanted_](EtcdResult<EtcdRange> range) {
+                  if (*alive) on_loaded(std::move(range), answers);
+                });
 }
 
 void EtcdStore::load_later() {
@@ -153,7 +128,7 @@ void EtcdStore::load_later() {
   });
 }
 
-void EtcdStore::on_loaded(EtcdResult<EtcdRange> range) {
+void EtcdStore::on_loaded(EtcdResult<EtcdRange> range, uint64_t answers) {
   loading_ = false;
   if (left_ && !joining_) return;
   if (!range) {
@@ -162,8 +137,11 @@ void EtcdStore::on_loaded(EtcdResult<EtcdRange> range) {
     if (!left_) load_later();
     return;
   }
-  // The watch was faster.
-  if (range->revision < events_revision_) return load();
+  // The watch was faster, or read_anew() came meanwhile.
+  if (range->revision < events_revision_ || answers != reads_wanted_) return load();
+  reads_done_ = answers;
+  loaded_revision_ = range->revision;
+  stale_ = -1;
   keys_.restart(*intent_);
   revisions_.clear();
   head_revision_ = 0;
@@ -251,7 +229,8 @@ void EtcdStore::follow(int64_t revision) {
   callbacks.on_compacted = [this, alive = alive_](int64_t) {
     if (!*alive) return;
     watch_ = 0;
-    lose("etcd has compacted what this node had not read yet");
+    // It may be another store (a backup), whose revisions begin anew.
+    events_revision_ = loaded_revision_ = 0;
     load();
   };
   callbacks.on_state = [this, alive = alive_](bool connected, const std::string& why) {
@@ -279,6 +258,7 @@ void EtcdStore::take(const EtcdKeyValue& entry, bool removed) {
 
 void EtcdStore::on_events(int64_t revision, const std::vector<EtcdEvent>& events) {
   events_revision_ = std::max(events_revision_, revision);
+  if (revision <= loaded_revision_) return;
   const int64_t before = head_revision_;
   for (const EtcdEvent& event : events) take(event.kv, event.kind == EtcdEvent::Kind::remove);
   // Its own is known from etcd's answer, before the watch tells.
@@ -332,6 +312,7 @@ void EtcdStore::become(Intent next) {
 }
 
 void EtcdStore::set_current() {
+  if (reads_done_ != reads_wanted_) return;
   problem_.clear();
   if (std::exchange(current_, true)) return;
   spdlog::info("cluster: following etcd revision={}", intent_->revision);
@@ -360,34 +341,6 @@ EtcdStore::State EtcdStore::state() const {
   out.last_contact = out.current ? int64_t{std::time(nullptr)} : last_contact_;
   for (const auto& [name, why] : refused_) out.refused[key(name)] = why;
   return out;
-}
-
-void EtcdStore::join(std::function<void(Result<void>)> done) {
-  if (membership_ == Membership::member) return done({});
-  if (joining_) return done(fail("cluster", "the node is joining already"));
-  joining_ = std::move(done);
-  load();
-}
-
-Result<void> EtcdStore::leave() {
-  if (auto saved = copy_->save(*intent_); !saved) return saved;
-  const bool was_left = std::exchange(left_, true);
-  const uint64_t was_cluster = std::exchange(cluster_, 0);
-  if (auto written = write_member_file(); !written) {
-    left_ = was_left;
-    cluster_ = was_cluster;
-    return written;
-  }
-  if (watch_ != 0) client_.unwatch(std::exchange(watch_, 0));
-  loop_.cancel(std::exchange(unfinished_, 0));
-  membership_ = Membership::alone;
-  current_ = false;
-  problem_.clear();
-  refused_.clear();
-  answer_all({Refusal::unavailable, {"cluster", "the node has left the cluster", ""}});
-  spdlog::info("left the cluster; revision={} stays", intent_->revision);
-  told();
-  return {};
 }
 
 }  // namespace guideway

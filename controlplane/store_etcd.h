@@ -71,6 +71,11 @@ class EtcdStore : public Store {
   // Whenever `membership` or `current` of the state changed.
   void on_state(std::function<void()> callback) { on_state_ = std::move(callback); }
 
+  // What it shows may be old, whatever the watch says: it is current again when a read of all,
+  // begun after this, has come back. To be called whenever the other nodes did not count with this
+  // one.
+  void read_anew();
+
   // Takes the cluster's intent, whatever this node's is. Done when it is followed, and durable.
   void join(std::function<void(Result<void>)> done);
   // Stays alone with the intent as it is. Durable when it returns.
@@ -110,7 +115,7 @@ class EtcdStore : public Store {
   void load();
   void load_later();
   void look();
-  void on_loaded(EtcdResult<EtcdRange> range);
+  void on_loaded(EtcdResult<EtcdRange> range, uint64_t answers);
   void decide(int64_t revision);
   void found();
   void follow(int64_t revision);
@@ -120,6 +125,7 @@ class EtcdStore : public Store {
   void absorb(bool as_it_is, const Intent& last);
   void become(Intent next);
   void set_current();
+  void found_stale(int64_t head);
   void lose(const std::string& why);
   void told();
   std::string key(const std::string& name) const { return config_.prefix + "intent/" + name; }
@@ -162,13 +168,17 @@ class EtcdStore : public Store {
   int64_t head_revision_ = 0;  // etcd's, of the head; 0: it is not there
   uint64_t watch_ = 0;
   int64_t events_revision_ = 0;  // of the watch
+  int64_t loaded_revision_ = 0;  // of the last read; the watch may still tell what was before
+  uint64_t reads_wanted_ = 0;    // read_anew()'s
+  uint64_t reads_done_ = 0;      // of those; a read answers all that came before it began
   bool loading_ = false;
   bool part_ = false;  // the last change is not whole yet
 
   std::deque<Pending> pending_;
   std::optional<Flight> flight_;
   bool verifying_ = false;
-  int64_t stale_ = -1;              // the head's revision that a transaction found to be old
+  int64_t stale_ = -1;  // the head's revision that a transaction found to be old
+  Clock::time_point stale_since_;
   Clock::time_point others_at_;     // when another node's change was last seen
   EventLoop::TimerId resting_ = 0;  // until then the others have their turn
   EventLoop::TimerId timer_ = 0;

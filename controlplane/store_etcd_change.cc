@@ -147,7 +147,7 @@ void EtcdStore::on_written(const EtcdResult<EtcdTxnResult>& result, size_t count
   Flight& flight = *flight_;
   if (!result->succeeded) {
     // Somebody was faster. The watch tells what it is now.
-    stale_ = flight.head;
+    found_stale(flight.head);
     const bool founds = flight.founds;
     others_at_ = Clock::now();
     flight_.reset();
@@ -195,6 +195,11 @@ void EtcdStore::on_write_failed(const EtcdError& failure) {
   load();  // and then again
 }
 
+void EtcdStore::found_stale(int64_t head) {
+  stale_ = head;
+  stale_since_ = Clock::now();
+}
+
 // Nothing differs, by what is known here: is that the newest?
 void EtcdStore::verify(size_t batch) {
   verifying_ = true;
@@ -209,7 +214,7 @@ void EtcdStore::verify(size_t batch) {
                                    [this](const auto& one) { return one.key == key(kHeadKey); });
     const bool newest = head != range->entries.end() && head->mod_revision == head_revision_;
     if (newest && batch <= pending_.size()) finish(batch);
-    if (!newest && head_revision_ < range->revision) stale_ = head_revision_;
+    if (!newest && head_revision_ < range->revision) found_stale(head_revision_);
     pump();
   });
 }

@@ -79,8 +79,10 @@ TEST(Announce, TheNodeCountsForAllVips) {
             (Decision{Announcement::reduced, "the node is draining", false}));
   EXPECT_EQ(judged(vip({kReady}), alive(NodeMode::drained)),
             (Decision{Announcement::withdrawn, "the node is drained", false}));
-  EXPECT_EQ(judged(vip({kReady}), alive(NodeMode::normal, true)),
-            (Decision{Announcement::reduced, "the node's cluster lease is about to lapse", false}));
+  EXPECT_EQ(
+      judged(vip({kReady}), alive(NodeMode::normal, true)),
+      (Decision{Announcement::reduced,
+                "the node may be behind its cluster: its lease lapses, or it catches up", false}));
 }
 
 TEST(Announce, WithoutADataplaneOrAnImageNothingIsAnnounced) {

@@ -6,6 +6,7 @@
 
 #include <memory>
 
+#include "tests/controlplane/etcd_relay.h"
 #include "tests/controlplane/etcd_server.h"
 #include "tests/controlplane/etcd_test_client.h"
 #include "tests/controlplane/loop_thread.h"
@@ -17,13 +18,17 @@ using namespace std::chrono_literals;
 
 class TestNode {
  public:
-  TestNode(const EtcdCluster& etcd, const std::string& name, const std::string& id) {
+  TestNode(const EtcdCluster& etcd, const std::string& name, const std::string& id)
+      : TestNode(etcd.urls(), name, id) {}
+  TestNode(std::vector<std::string> urls, const std::string& name, const std::string& id) {
     report_.id = id;
     report_.version = "1";
     loop_([&] {
       EtcdClient::Config config;
-      config.endpoints = etcd.urls();
+      config.endpoints = std::move(urls);
       config.request_timeout = 500ms;
+      config.check_period = 100ms;
+      config.silence_most = 300ms;
       client_ = std::move(*EtcdClient::create(loop_.loop(), config));
       cluster_ = std::make_unique<Cluster>(loop_.loop(), *client_,
                                            Cluster::Config{"/guideway/live/", name, 2s}, [] {});
@@ -149,6 +154,88 @@ TEST_F(ClusterTest, WithoutEtcdTheLeaseLapsesBeforeItEnds) {
   etcd_.start(0);
   ASSERT_TRUE(one.until([](Cluster& c) { return c.has_lease(); })) << one.problem();
   ASSERT_TRUE(one.until([](Cluster& c) { return c.is_elected(); }));
+}
+
+TEST_F(ClusterTest, WhatSomebodyElseDoesToItsKeysIsMended) {
+  TestNode one(etcd_, "n1", "a"), two(etcd_, "n2", "b");
+  ASSERT_TRUE(one.until([](Cluster& c) { return c.nodes().size() == 2 && c.is_counted(); }));
+  EtcdConfig config;
+  config.endpoints = etcd_.urls();
+  TestClient stranger(config);
+  const auto is_as_before = [](Cluster& c) {
+    const auto nodes = c.nodes();
+    const auto it = nodes.find("n1");
+    return it != nodes.end() && it->second.alive && it->second.problem.empty() &&
+           it->second.report.id == "a";
+  };
+  for (const EtcdOp& op : {EtcdOp::put("/guideway/live/nodes/n1", "garbage"),
+                           EtcdOp::remove("/guideway/live/nodes/n1")}) {
+    const auto done = stranger.txn({{}, {op}});
+    ASSERT_TRUE(done);
+    // Not by what was there before: one of a later revision of the store.
+    ASSERT_TRUE(one.until([&](Cluster& c) { return c.is_counted(); }));
+    EXPECT_TRUE(two.until(is_as_before)) << two.problem();
+    ASSERT_TRUE([&] {
+      for (int i = 0; i < 10'000; ++i) {
+        const auto range = stranger.range("/guideway/live/nodes/n1");
+        if (range && range->entries.size() == 1 && range->entries[0].mod_revision > done->revision)
+          return true;
+      }
+      return false;
+    }()) << "it is not written anew";
+  }
+}
+
+// Nobody renews it, and nobody would be elected any more.
+TEST_F(ClusterTest, AnElectionWithoutALeaseIsNone) {
+  EtcdConfig config;
+  config.endpoints = etcd_.urls();
+  TestClient stranger(config);
+  ASSERT_TRUE(stranger.wait_ready());
+  ASSERT_TRUE(stranger.put("/guideway/live/elected", "nobody"));
+  TestNode one(etcd_, "n1", "a");
+  EXPECT_TRUE(one.until([](Cluster& c) { return c.is_elected(); })) << one.problem();
+}
+
+// The stream of the elected node's watch is dead: it sees the other by asking.
+TEST_F(ClusterTest, TheElectedReadsTheNodesBeforeItSaysThatAllRunIt) {
+  EtcdRelay relay(etcd_.url(0));
+  TestNode one({relay.url()}, "n1", "a");
+  ASSERT_TRUE(one.until_confirmed(1));
+  relay.set_silent(true);
+  TestNode two(etcd_, "n2", "b");
+  ASSERT_TRUE(two.until([](Cluster& c) { return c.is_counted(); })) << two.problem();
+  one.runs(2);
+  ASSERT_TRUE(one.until([](Cluster& c) { return c.nodes().size() == 2; }));
+  EXPECT_TRUE(one.until([](Cluster& c) { return c.confirmed() == 1; }));
+  two.runs(2);
+  ASSERT_TRUE(two.until([](Cluster& c) { return c.nodes().at("n2").report.revision == 2; }));
+  relay.set_silent(false);
+  EXPECT_TRUE(one.until_confirmed(2));
+}
+
+TEST_F(ClusterTest, NodesAreKnownAfterABackupWasRestored) {
+  TestNode one(etcd_, "n1", "a"), two(etcd_, "n2", "b");
+  const auto sees_two = [](Cluster& c) { return c.nodes().size() == 2 && c.is_counted(); };
+  ASSERT_TRUE(one.until(sees_two));
+  etcd_.end(0);
+  etcd_.keep(0);
+  etcd_.start(0);
+  for (uint64_t i = 2; i < 30; ++i) {
+    one.runs(i);
+    ASSERT_TRUE(two.until([i](Cluster& c) {
+      const auto nodes = c.nodes();
+      return nodes.contains("n1") && nodes.at("n1").report.revision == i;
+    }));
+  }
+  etcd_.end(0);
+  etcd_.restore(0);
+  etcd_.start(0);
+  one.runs(50);
+  EXPECT_TRUE(two.until([](Cluster& c) {
+    const auto nodes = c.nodes();
+    return nodes.contains("n1") && nodes.at("n1").report.revision == 50 && c.is_counted();
+  })) << two.problem();
 }
 
 TEST_F(ClusterTest, WhatANodeSharesIsSeenByTheOthersAndGoesWithIt) {

@@ -114,6 +114,12 @@ class EtcdCluster {
     waitpid(member.pid, nullptr, 0);
     member.pid = -1;
   }
+  // A backup of the data of a member that has ended, and back to it.
+  void keep(int i) { std::filesystem::copy(data(i), data(i) + ".kept", kAll); }
+  void restore(int i) {
+    forget(i);
+    std::filesystem::copy(data(i) + ".kept", data(i), kAll);
+  }
   // As before its first start.
   void forget(int i) { std::filesystem::remove_all(data(i)); }
   void stop(int i) { kill(members_[static_cast<size_t>(i)]->pid, SIGSTOP); }
@@ -133,6 +139,8 @@ class EtcdCluster {
     FreePort client, peer;
     pid_t pid = -1;
   };
+
+  static constexpr auto kAll = std::filesystem::copy_options::recursive;
 
   std::string scheme() const { return tls_.ca_file.empty() ? "http://" : "https://"; }
   std::string data(int i) const { return directory_.path + "/" + std::to_string(i); }

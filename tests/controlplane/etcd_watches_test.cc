@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/controlplane/etcd_test_client.h"
 #include "tests/controlplane/fake_etcd.h"
 
@@ -157,6 +159,35 @@ TEST(EtcdWatches, AStoreThatWentBackIsAnother) {
   back = true;
   ASSERT_TRUE(watched.wait([&] { return watched.compacted.has_value(); }));
   EXPECT_EQ(*watched.compacted, 0);
+}
+
+// The member answers, and something in between has forgotten the stream's connection.
+TEST(EtcdWatches, ASilentStreamIsOpenedAnewWhenTheStoreGoesOn) {
+  std::atomic<int> streams = 0;
+  FakeEtcd only(watch_server([&](const Request&, const Peer& peer) {
+    peer.begin();
+    peer.send(created());
+    if (++streams == 3) peer.send(put_event(7));
+    peer.wait_for_end();
+    return false;
+  }));
+  EtcdConfig config = config_of({only.url});
+  config.check_period = config.silence_most = milliseconds(20);
+  Watched watched;
+  TestClient client(config);
+  client.watch("a", 7, watched);
+  ASSERT_TRUE(watched.wait_revision(7));
+  EXPECT_EQ(streams, 3);
+  // Now it has told all that there is.
+  const size_t checks = only.count(kRange);
+  ASSERT_TRUE(only.wait([&](const std::vector<Request>& requests) {
+    return static_cast<size_t>(
+               std::count_if(requests.begin(), requests.end(),
+                             [](const Request& one) { return one.path == kRange; })) > checks + 10;
+  }));
+  client.end();
+  EXPECT_EQ(streams, 3);
+  EXPECT_EQ(watched.states.size(), 1U);  // nobody hears of it
 }
 
 }  // namespace

@@ -51,6 +51,12 @@ class FakeEtcd {
       while (!server_.stopping_ && poll(&fd, 1, 10) == 0) continue;
     }
 
+    // And asks for nothing more.
+    bool has_gone() const {
+      pollfd fd{fd_, POLLIN, 0};
+      return poll(&fd, 1, 0) != 0;
+    }
+
    private:
     FakeEtcd& server_;
     int fd_;

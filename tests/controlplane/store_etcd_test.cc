@@ -8,6 +8,7 @@
 #include <memory>
 #include <set>
 
+#include "tests/controlplane/etcd_relay.h"
 #include "tests/controlplane/etcd_server.h"
 #include "tests/controlplane/loop_thread.h"
 
@@ -45,12 +46,16 @@ Store::Change add_pool(const std::string& name) {
 class TestNode {
  public:
   TestNode(const EtcdCluster& etcd, std::string name, std::string state = "")
+      : TestNode(etcd.urls(), std::move(name), std::move(state)) {}
+  TestNode(std::vector<std::string> urls, std::string name, std::string state)
       : name_(std::move(name)), state_(state.empty() ? directory_.path : state) {
     loop_.emplace();
     (*loop_)([&] {
       EtcdClient::Config config;
-      config.endpoints = etcd.urls();
+      config.endpoints = std::move(urls);
       config.request_timeout = 500ms;
+      config.check_period = 100ms;
+      config.silence_most = 300ms;
       client_ = std::move(*EtcdClient::create(loop_->loop(), config));
       auto copy = FileStore::open(state_);
       ASSERT_TRUE(copy) << copy.error().text();
@@ -59,6 +64,7 @@ class TestNode {
       pace.reconnect = 500ms;
       pace.again = 50ms;
       pace.change = 5s;
+      pace.unfinished = 500ms;
       auto store = EtcdStore::create(loop_->loop(), *client_, std::move(*copy),
                                      {kPrefix, name_, state_ + "/cluster.json"}, pace);
       ASSERT_TRUE(store) << store.error().text();
@@ -94,6 +100,13 @@ class TestNode {
   void must(Store::Change wanted) {
     const auto outcome = change(std::move(wanted));
     ASSERT_TRUE(outcome) << outcome.error().error.text();
+  }
+
+  // That etcd is away is not known at once.
+  void must_when_back(const Store::Change& wanted) {
+    for (int i = 0; i < 10; ++i)
+      if (until_current() && change(wanted)) return;
+    FAIL() << "etcd is not back";
   }
 
   Intent intent() {
@@ -366,6 +379,163 @@ TEST_F(EtcdStoreTest, AnEmptiedStoreIsNoOrderToDropEverything) {
   ASSERT_TRUE(one.until([](EtcdStore& store) { return !store.state().current; }));
   EXPECT_EQ(one.intent().pools.size(), 1u);
   EXPECT_FALSE(one.state().problem.empty());
+}
+
+TEST_F(EtcdStoreTest, ReadAnewItIsNotCurrentBefore) {
+  TestNode one(etcd_, "n1");
+  ASSERT_TRUE(one.until_current());
+  one.must(add_pool("web"));
+  etcd_.stop(0);
+  one.run([](EtcdStore& store, EtcdClient&) {
+    store.read_anew();
+    EXPECT_FALSE(store.state().current);
+  });
+  // What the watch says is no reason: it says nothing now, and may have said nothing for long.
+  one.run([](EtcdStore& store, EtcdClient&) { EXPECT_FALSE(store.state().current); });
+  etcd_.go_on(0);
+  EXPECT_TRUE(one.until_current()) << one.state().problem;
+}
+
+// Requests go through, the stream of the watch is dead: what the others did is in the read.
+TEST_F(EtcdStoreTest, ReadAnewIsWhatADeadWatchDoesNotTell) {
+  EtcdRelay relay(etcd_.url(0));
+  TestNode one(etcd_, "n1"), cut({relay.url()}, "n2", "");
+  ASSERT_TRUE(one.until_current());
+  one.must(add_pool("web"));
+  ASSERT_TRUE(cut.until_current());
+  ASSERT_TRUE(cut.until_revision(one.intent().revision));
+  relay.set_silent(true);
+  one.must(add_backend(1));
+  EXPECT_TRUE(cut.state().current) << "it cannot know";
+  cut.run([](EtcdStore& store, EtcdClient&) { store.read_anew(); });
+  ASSERT_TRUE(cut.until_current());
+  EXPECT_EQ(cut.intent(), one.intent());
+}
+
+// What the dead stream did not tell is not kept any more when it is opened anew: it is read.
+TEST_F(EtcdStoreTest, WhatWasCompactedIsRead) {
+  EtcdRelay relay(etcd_.url(0));
+  TestNode one(etcd_, "n1"), cut({relay.url()}, "n2", "");
+  ASSERT_TRUE(one.until_current());
+  one.must(add_pool("web"));
+  ASSERT_TRUE(cut.until_current());
+  ASSERT_TRUE(cut.until_revision(one.intent().revision));
+  relay.set_silent(true);
+  one.must(add_backend(1));
+  one.must(add_backend(2));
+  std::promise<int64_t> newest;
+  one.run([&](EtcdStore&, EtcdClient& client) {
+    client.range(kPrefix, [&](const EtcdResult<EtcdRange>& range) {
+      newest.set_value(range ? range->revision : 0);
+    });
+  });
+  ASSERT_EQ(std::system(("ETCDCTL_API=3 etcdctl --endpoints " + etcd_.url(0) + " compact " +
+                         std::to_string(newest.get_future().get()) + " >/dev/null")
+                            .c_str()),
+            0);
+  relay.set_silent(false);
+  ASSERT_TRUE(cut.until_revision(one.intent().revision));
+  EXPECT_EQ(cut.intent(), one.intent());
+  one.must(add_backend(3));
+  ASSERT_TRUE(cut.until_revision(one.intent().revision));
+}
+
+// Its writer ended after the first of several transactions: each leaves a valid intent.
+TEST_F(EtcdStoreTest, AnUnfinishedChangeIsTakenAsItIsAfterAWhile) {
+  TestNode one(etcd_, "n1");
+  ASSERT_TRUE(one.until_current());
+  one.must(add_pool("web"));
+  const Intent before = one.intent();
+  Intent after = before;
+  after.revision += 1;
+  after.services[service(80)] = {"web"};
+  const IntentHead head{after.revision, after.flow_seed, one.state().cluster, "gone", true};
+  one.write("intent/" + std::string(kHeadKey), write_head(head));
+  for (const KeyWrite& write : key_writes(before, after))
+    one.write("intent/" + write.key, write.value);
+  EXPECT_EQ(one.intent(), before);
+  ASSERT_TRUE(one.until_revision(after.revision));
+  EXPECT_EQ(one.intent(), after);
+  one.must(add_backend(1));
+}
+
+// What nobody knows, and what is far too large.
+TEST_F(EtcdStoreTest, StrangeKeysAreOfNoConcern) {
+  TestNode one(etcd_, "n1");
+  ASSERT_TRUE(one.until_current());
+  one.must(add_pool("web"));
+  for (const char* key : {"intent/", "intent/pools", "intent/tomorrow/web", "intent/services/",
+                          "intent/services/not a service", "intent/pools/a/b", "other"})
+    one.write(key, std::string(1 << 20, 'x'));
+  one.write("intent/services/203.0.113.10:80/tcp", std::string(1 << 20, '{'));
+  one.must(add_backend(1));
+  TestNode two(etcd_, "n2");
+  ASSERT_TRUE(two.until_revision(one.intent().revision)) << two.state().problem;
+  EXPECT_EQ(one.intent(), two.intent());
+  EXPECT_EQ(two.intent().services.size(), 0u);
+}
+
+// A change that etcd does not take is its caller's affair; the next one goes through.
+TEST_F(EtcdStoreTest, AChangeThatIsTooLargeForEtcdIsRefused) {
+  TestNode one(etcd_, "n1");
+  ASSERT_TRUE(one.until_current());
+  one.must(add_pool("web"));
+  const Intent before = one.intent();
+  const auto refused = one.change([](const Intent& intent) -> ChangeResult {
+    Intent next = intent;
+    for (int i = 0; i < 40'000; ++i) {
+      const uint8_t v4[4] = {10, 1, static_cast<uint8_t>(i >> 8), static_cast<uint8_t>(i)};
+      next.pools.at("web").backends[Address::from_v4(v4)].weight =
+          1 + static_cast<uint32_t>(i) % 100;
+    }
+    return next;
+  });
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().refusal, Refusal::not_stored) << refused.error().error.text();
+  EXPECT_EQ(one.intent(), before);
+  one.must(add_backend(1));
+}
+
+// It finds out by the transaction that fails, and does not wait for the watch for ever.
+TEST_F(EtcdStoreTest, AChangeGoesThroughWithADeadWatch) {
+  EtcdRelay relay(etcd_.url(0));
+  TestNode one(etcd_, "n1"), cut({relay.url()}, "n2", "");
+  ASSERT_TRUE(one.until_current());
+  one.must(add_pool("web"));
+  ASSERT_TRUE(cut.until_current());
+  relay.set_silent(true);
+  one.must(add_backend(1));
+  cut.must(add_backend(2));
+  EXPECT_EQ(cut.intent().pools.at("web").backends.size(), 2u);
+  ASSERT_TRUE(one.until_revision(cut.intent().revision));
+  EXPECT_EQ(cut.intent(), one.intent());
+}
+
+// etcd's revisions begin again where they were; what the nodes had is newer, and goes.
+TEST_F(EtcdStoreTest, ABackupThatWasRestoredIsTaken) {
+  TestNode one(etcd_, "n1"), two(etcd_, "n2");
+  ASSERT_TRUE(one.until_current());
+  one.must(add_pool("web"));
+  ASSERT_TRUE(two.until_revision(one.intent().revision));
+  etcd_.end(0);
+  etcd_.keep(0);
+  etcd_.start(0);
+  one.must_when_back(add_backend(0));
+  for (int i = 1; i < 30; ++i) one.must(add_backend(i));
+  ASSERT_TRUE(two.until_revision(one.intent().revision));
+  const uint64_t newest = one.intent().revision;
+  etcd_.end(0);
+  etcd_.restore(0);
+  etcd_.start(0);
+  for (TestNode* node : {&one, &two}) {
+    ASSERT_TRUE(node->until([&](EtcdStore& store) {
+      return store.state().current && store.intent()->revision > newest;
+    })) << node->state().problem;
+    EXPECT_TRUE(node->intent().pools.at("web").backends.empty());
+  }
+  two.must_when_back(add_backend(7));
+  ASSERT_TRUE(one.until_revision(two.intent().revision));
+  EXPECT_EQ(one.intent(), two.intent());
 }
 
 TEST_F(EtcdStoreTest, TheRevisionStaysWhenNothingChanged) {

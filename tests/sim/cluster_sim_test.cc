@@ -37,14 +37,15 @@ TEST(ClusterSim, EveryFlowIsInReachAndAllNodesEndTheSame) {
     sum.restarts += report.restarts;
     sum.lapses += report.lapses;
     sum.elections += report.elections;
+    sum.silences += report.silences;
     sum.without_promise += report.without_promise;
   }
   std::printf(
       "%lu histories: %lu flows, %lu packets, %lu second chances, %lu steps, %lu conflicts\n"
-      "%lu messages lost, %lu cuts, %lu restarts, %lu leases lapsed, %lu elections, %lu ticks "
-      "without a promise\n",
+      "%lu messages lost, %lu cuts, %lu restarts, %lu leases lapsed, %lu elections, %lu streams "
+      "dead, %lu ticks without a promise\n",
       histories, sum.flows, sum.packets, sum.second_chances, sum.steps, sum.conflicts, sum.lost,
-      sum.cuts, sum.restarts, sum.lapses, sum.elections, sum.without_promise);
+      sum.cuts, sum.restarts, sum.lapses, sum.elections, sum.silences, sum.without_promise);
   // A world in which nothing happens would pass as well.
   EXPECT_GT(sum.flows, histories * 10);
   EXPECT_GT(sum.second_chances, histories * 2);
@@ -53,6 +54,7 @@ TEST(ClusterSim, EveryFlowIsInReachAndAllNodesEndTheSame) {
   EXPECT_GT(sum.restarts, histories / 2);
   EXPECT_GT(sum.lapses, histories / 2);
   EXPECT_GT(sum.elections, histories);
+  EXPECT_GT(sum.silences, histories);
   EXPECT_GT(sum.conflicts, histories / 100);
 }
 
@@ -90,6 +92,27 @@ TEST(ClusterSim, BreaksWhenOldIntentIsGoodEnough) {
   ClusterRules rules;
   rules.ready_with_old = true;
   EXPECT_NE(first_failure(rules).find("out of reach"), std::string::npos);
+}
+
+TEST(ClusterSim, BreaksWhenTheIntentIsNotReadAnewUnderANewLease) {
+  ClusterRules rules;
+  rules.keeps_old_intent = true;
+  EXPECT_NE(first_failure(rules).find("out of reach"), std::string::npos);
+}
+
+TEST(ClusterSim, BreaksWhenTheElectedTrustsItsWatch) {
+  ClusterRules rules;
+  rules.steps_by_the_watch = true;
+  EXPECT_NE(first_failure(rules).find("out of reach"), std::string::npos);
+}
+
+TEST(ClusterSim, NeverComesToRestWhenASilentStreamIsTrusted) {
+  ClusterRules rules;
+  rules.trusts_silence = true;
+  const std::string failure = first_failure(rules);
+  EXPECT_TRUE(failure == "the change does not come to its end" ||
+              failure == "nodes differ after the network has healed")
+      << failure;
 }
 
 }  // namespace

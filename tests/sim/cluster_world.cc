@@ -9,11 +9,8 @@
 namespace guideway {
 namespace {
 
-// In ms. Lease and its parts: cluster.h, cluster.cc.
+// In ms.
 constexpr int64_t kTick = 100;
-constexpr int64_t kLease = 5000;
-constexpr int64_t kTimeLimit = 1500;  // of a request
-constexpr int64_t kRouters = 3500;    // they know by then that a node is reduced
 constexpr int64_t kHistory = 40'000;
 constexpr int64_t kToRest = 120'000;
 constexpr size_t kFlowsMost = 24;
@@ -34,6 +31,8 @@ bool in_ranges(const std::vector<HashRange>& ranges, uint32_t hash32) {
 
 ClusterWorld::ClusterWorld(uint64_t seed, const ClusterRules& rules, std::ostream* log)
     : random_(seed), rules_(rules), log_(log) {
+  if (random_.one_in(2)) delay_most_ = 50;
+  if (random_.one_in(2)) adopt_most_ = 200;
   const size_t count = 3 + random_.below(4);
   PoolShape shape{kSlots, {}};
   for (size_t i = 0; i < count; ++i) {
@@ -76,13 +75,18 @@ void ClusterWorld::disturb() {
     say("node " + std::to_string(i) + " is cut off");
   }
   if (random_.one_in(150)) restart(i);
+  if (random_.one_in(80)) {
+    (random_.one_in(2) ? nodes_[i].intent : nodes_[i].live).silent = true;
+    ++report_.silences;
+    say("a stream of node " + std::to_string(i) + " is dead");
+  }
   for (Node& node : nodes_) node.cut = now_ < node.cut_until;
 }
 
 // ---- The network and the store
 
 void ClusterWorld::call(size_t i, const std::function<Answer()>& at_store) {
-  const auto delay = [this] { return now_ + static_cast<int64_t>(random_.below(700)); };
+  const auto delay = [this] { return now_ + static_cast<int64_t>(random_.below(delay_most_)); };
   const auto is_lost = [this, i] {
     const bool lost = nodes_[i].cut || (!healed_ && random_.one_in(20));
     report_.lost += lost;
@@ -120,197 +124,6 @@ void ClusterWorld::store_tick() {
   }
 }
 
-// ---- A node: cluster.cc
-
-void ClusterWorld::look(size_t i) {
-  Node& node = nodes_[i];
-  if (node.lease != 0 && now_ >= node.kept + kLease) node.lease = 0;
-  // store_etcd.cc: the watch is lost as well by then, so that what is known is not current.
-  if (!has_lease(node)) node.loaded = node.caught_up = false;
-  if (node.lease == 0) {
-    if (now_ >= node.leasing && now_ >= node.asked + kLease / 5) take_lease(i);
-  } else if (now_ >= node.ask_at) {
-    keep_lease(i);
-  }
-  std::erase_if(node.gone, [this](const auto& one) { return now_ >= one.second.until; });
-  watch(i);
-  put_report(i);
-  elect(i);
-  adopt(node);
-  announce(node);
-  plan(i);
-}
-
-void ClusterWorld::take_lease(size_t i) {
-  nodes_[i].asked = now_;
-  nodes_[i].leasing = now_ + kTimeLimit;
-  call(i, [=, this, asked = now_]() -> Answer {
-    const int64_t lease = ++mod_;
-    leases_[lease] = now_ + kLease;
-    return [=, this] {
-      if (nodes_[i].lease != 0) return;
-      nodes_[i].lease = lease;
-      nodes_[i].kept = asked;
-    };
-  });
-}
-
-void ClusterWorld::keep_lease(size_t i) {
-  Node& node = nodes_[i];
-  node.ask_at = now_ + kLease / 5;
-  call(i, [=, this, asked = now_, lease = node.lease]() -> Answer {
-    const auto at = leases_.find(lease);
-    const bool lives = at != leases_.end();
-    if (lives) at->second = now_ + kLease;
-    return [=, this] {
-      Node& asker = nodes_[i];
-      if (asker.lease != lease) return;
-      if (!lives) {
-        asker.lease = 0;
-      } else {
-        asker.kept = std::max(asker.kept, asked);
-      }
-    };
-  });
-}
-
-bool ClusterWorld::has_lease(const Node& node) const {
-  return node.lease != 0 && now_ < node.kept + kLease * 4 / 5;
-}
-
-void ClusterWorld::put_report(size_t i) {
-  Node& node = nodes_[i];
-  if (!node.loaded || node.lease == 0 || now_ < node.reporting) return;
-  const uint64_t revision = node.runs->plan.revision;
-  if (node.reported == revision && node.reported_lease == node.lease) return;
-  node.reporting = now_ + kTimeLimit;
-  const Entry entry{revision, node.lease};
-  call(i, [=, this, known = node.mods[i]]() -> Answer {
-    const auto at = keys_.find(i);
-    const bool same = (at == keys_.end() ? 0 : at->second.mod) == known;
-    const bool done = same && leases_.contains(entry.lease);
-    if (done) log_event({Event::Kind::node, i, entry, nullptr, 0});
-    return [=, this, mod = mod_] {
-      nodes_[i].reporting = 0;
-      if (!done) return;
-      take(i, {Event::Kind::node, i, entry, nullptr, mod});
-      nodes_[i].reported = entry.revision;
-      nodes_[i].reported_lease = entry.lease;
-    };
-  });
-}
-
-void ClusterWorld::elect(size_t i) {
-  Node& node = nodes_[i];
-  if (!node.loaded || !has_lease(node) || now_ < node.electing) return;
-  if (node.reported_lease != node.lease || node.elected_lease != 0) return;
-  node.electing = now_ + kTimeLimit;
-  call(i, [=, this, lease = node.lease]() -> Answer {
-    const bool done = elected_.entry.lease == 0 && leases_.contains(lease);
-    if (done) log_event({Event::Kind::elected, i, {0, lease}, nullptr, 0});
-    return [=, this, mod = mod_] {
-      nodes_[i].electing = 0;
-      if (done) take(i, {Event::Kind::elected, i, {0, lease}, nullptr, mod});
-    };
-  });
-}
-
-bool ClusterWorld::is_elected(size_t i) const {
-  const Node& node = nodes_[i];
-  return has_lease(node) && node.loaded && node.elected == i && node.elected_lease == node.lease &&
-         now_ >= node.elected_since + rules_.margin;
-}
-
-uint64_t ClusterWorld::confirmed(size_t i) const {
-  const Node& node = nodes_[i];
-  if (rules_.skips_confirmation) return node.known->plan.revision;
-  uint64_t least = node.runs->plan.revision;
-  for (const auto& [other, entry] : node.nodes)
-    if (other != i) least = std::min(least, entry.revision);
-  for (const auto& [other, gone] : node.gone)
-    if (now_ < gone.until) least = std::min(least, gone.revision);
-  return least;
-}
-
-void ClusterWorld::load(size_t i) {
-  Node& node = nodes_[i];
-  for (const auto& [other, key] : keys_) take(i, key);
-  take(i, elected_);
-  take(i, {Event::Kind::intent, 0, {}, intent_, intent_->head});
-  node.seen = events_.size();
-  node.loaded = true;
-}
-
-void ClusterWorld::watch(size_t i) {
-  Node& node = nodes_[i];
-  if (node.cut || !random_.one_in(3)) return;
-  if (!node.loaded || random_.one_in(50)) return load(i);  // the latter: it was compacted
-  for (; node.seen < events_.size(); ++node.seen) take(i, events_[node.seen]);
-}
-
-void ClusterWorld::take(size_t i, const Event& event) {
-  Node& node = nodes_[i];
-  if (event.kind == Event::Kind::intent) {
-    if (event.intent->head <= node.known->head) return;
-    node.known = event.intent;
-    node.adopt_at = now_ + static_cast<int64_t>(random_.below(1500));
-    return;
-  }
-  if (event.kind == Event::Kind::elected) {
-    if (event.mod <= node.elected_mod) return;
-    const bool was = node.lease != 0 && node.elected_lease == node.lease;
-    node.elected_mod = event.mod;
-    node.elected = event.node;
-    node.elected_lease = event.entry.lease;
-    if (was || node.lease == 0 || node.elected_lease != node.lease) return;
-    node.elected_since = now_;
-    ++report_.elections;
-    return say("node " + std::to_string(i) + " is elected");
-  }
-  if (event.mod <= node.mods[event.node]) return;
-  node.mods[event.node] = event.mod;
-  if (event.entry.lease != 0) {
-    node.nodes[event.node] = event.entry;
-    node.gone.erase(event.node);
-  } else if (const auto at = node.nodes.find(event.node); at != node.nodes.end()) {
-    node.gone[event.node] = {at->second.revision, now_ + rules_.margin};
-    node.nodes.erase(at);
-  }
-}
-
-void ClusterWorld::adopt(Node& node) {
-  if (node.runs != node.known && now_ >= node.adopt_at) {
-    node.runs = node.known;
-    if (random_.one_in(2)) node.saved = node.runs;  // else it is killed before the copy is written
-  }
-  if (node.loaded && node.runs == node.known) node.caught_up = true;
-}
-
-// daemon_cluster.cc: set_lease_lapsing. Routers learn of the worse late, of the better at once.
-void ClusterWorld::announce(Node& node) {
-  const bool counted = rules_.announces_uncounted || node.reported_lease == node.lease;
-  const bool ready = node.caught_up || rules_.ready_with_old;
-  if (has_lease(node) && counted && ready) {
-    node.announced = true;
-    node.leave_at = -1;
-  } else if (node.announced && node.leave_at < 0) {
-    node.leave_at = now_ + static_cast<int64_t>(random_.below(kRouters));
-  } else if (node.announced && now_ >= node.leave_at) {
-    node.announced = false;
-  }
-}
-
-void ClusterWorld::restart(size_t i) {
-  Node next;
-  next.run = nodes_[i].run + 1;
-  next.known = next.saved = next.runs = nodes_[i].saved;
-  next.cut_until = nodes_[i].cut_until;
-  nodes_[i] = std::move(next);
-  ++report_.restarts;
-  say("node " + std::to_string(i) + " restarts with revision " +
-      std::to_string(nodes_[i].runs->plan.revision));
-}
-
 // ---- Changes: planner.cc, store_etcd_change.cc
 
 void ClusterWorld::want(size_t i) {
@@ -334,7 +147,7 @@ void ClusterWorld::plan(size_t i) {
   const ChangePlan& plan = node.known->plan;
   const uint64_t known = confirmed(i);
   if (at_rest(plan) || known < plan.revision) return;
-  node.plan_at = now_ + 1000;
+  node.plan_at = now_ + 250;
   if (step(plan, Confirmed{known}, plan.revision + 1).changed) return change(i, Confirmed{known});
   for (const RetireQuestion& question : retire_questions(plan, known)) {
     const Answers answers{question.revision, {answer_to(question)}};
