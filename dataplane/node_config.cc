@@ -24,6 +24,8 @@ namespace {
 
 constexpr int64_t kCoreMax = 1023;
 constexpr int64_t kMemoryMbMin = 64;
+constexpr int64_t kMtuMin = 1280;  // IPv6 asks for that
+constexpr int64_t kMtuMax = 2030;  // one packet buffer, with the Ethernet header and a tag
 constexpr int64_t kMemoryMbMax = 1 << 20;
 constexpr int64_t kFlowTableMin = 1024;
 constexpr int64_t kFlowTableMax = 1 << 24;   // 256 MiB
@@ -54,11 +56,12 @@ bool is_pci_address(const std::string& text) {
 
 void read_port(TomlReader& reader, const toml::table& table, const std::string& path,
                PortConfig& port) {
-  reader.only_keys(table, path, {"interface", "pci", "vdev", "tap"});
+  reader.only_keys(table, path, {"interface", "pci", "vdev", "tap", "mtu"});
   const toml::node* interface = reader.take(&table, path, "interface", port.interface);
   const toml::node* pci = reader.take(&table, path, "pci", port.pci);
   const toml::node* vdev = reader.take(&table, path, "vdev", port.vdev);
   const toml::node* tap = reader.take(&table, path, "tap", port.tap);
+  const toml::node* mtu = reader.take_number(&table, path, "mtu", kMtuMin, kMtuMax, port.mtu);
   int kinds = (interface != nullptr) + (pci != nullptr) + (vdev != nullptr);
   if (kinds != 1) {
     reader.refuse(&table, path,
@@ -78,6 +81,10 @@ void read_port(TomlReader& reader, const toml::table& table, const std::string& 
   if (tap != nullptr && interface != nullptr) {
     reader.refuse(tap, path + ".tap", "is for pci and vdev ports only",
                   "an interface port stays in the kernel itself");
+  }
+  if (mtu != nullptr && interface != nullptr) {
+    reader.refuse(mtu, path + ".mtu", "is for pci and vdev ports only",
+                  "ip link set dev " + port.interface + " mtu ...");
   }
   if (tap != nullptr && !is_interface_name(port.tap)) {
     reader.refuse(tap, path + ".tap",

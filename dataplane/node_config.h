@@ -19,6 +19,7 @@ struct PortConfig {
   std::string vdev;       // any DPDK virtual device: "net_af_xdp0,iface=eth1"
   std::string tap;        // pci and vdev: name of the TAP that stands for the port in the kernel
                           // (default "gw0", "gw1", ... by port index)
+  unsigned mtu = 0;       // pci and vdev: bytes of an IP packet; 0: as DPDK finds it, mostly 1500
 };
 
 // [announce]: the signal routes that BIRD or FRR make announcements of (docs/bgp.md).

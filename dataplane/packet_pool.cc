@@ -5,6 +5,7 @@
 #include <rte_errno.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
+#include <rte_memzone.h>
 
 #include <cstdint>
 #include <string>
@@ -33,6 +34,26 @@ bool is_dense(rte_mempool* pool) {
   return span.last - span.first == (size_t{pool->populated_size} - 1) * stride;
 }
 
+void free_zone(rte_mempool_memhdr*, void* zone) {
+  rte_memzone_free(static_cast<const rte_memzone*>(zone));
+}
+
+// Where IOVA is VA, one piece of virtual memory is one piece for the NIC as well. DPDK's own
+// rte_mempool_populate_default() gives buffers that need not be contiguous no address for DMA at
+// all, as if no NIC was to see them.
+int populate(rte_mempool* pool) {
+  if (rte_eal_iova_mode() != RTE_IOVA_VA) return rte_mempool_populate_default(pool);
+  size_t least = 0;
+  size_t align = 0;
+  const ssize_t bytes = rte_mempool_op_calc_mem_size_default(pool, pool->size, 0, &least, &align);
+  if (bytes < 0) return static_cast<int>(bytes);
+  const rte_memzone* zone = rte_memzone_reserve_aligned(
+      "packets", static_cast<size_t>(bytes), SOCKET_ID_ANY, 0, static_cast<unsigned>(align));
+  if (!zone) return -rte_errno;
+  return rte_mempool_populate_iova(pool, static_cast<char*>(zone->addr), zone->addr_64, zone->len,
+                                   free_zone, const_cast<rte_memzone*>(zone));
+}
+
 }  // namespace
 
 Result<rte_mempool*> make_packet_pool(unsigned buffers) {
@@ -45,7 +66,7 @@ Result<rte_mempool*> make_packet_pool(unsigned buffers) {
   if (!pool || rte_mempool_set_ops_byname(pool, "ring_mt_rts", nullptr) != 0)
     return fail("DPDK", "no pool for " + what + ": " + rte_strerror(rte_errno));
   rte_pktmbuf_pool_init(pool, nullptr);
-  if (rte_mempool_populate_default(pool) < 0)
+  if (populate(pool) != static_cast<int>(buffers))
     return fail("DPDK", "no memory for " + what, "raise [dataplane] memory_mb");
   rte_mempool_obj_iter(pool, rte_pktmbuf_init, nullptr);
   if (!is_dense(pool))

@@ -93,7 +93,7 @@ Result<std::unique_ptr<Port>> Port::open(const PortConfig& config, unsigned inde
   std::unique_ptr<Port> port(new Port);
   port->index_ = static_cast<uint16_t>(index);
   if (auto ok = port->probe(config, workers, edge_object); !ok) return tl::unexpected(ok.error());
-  if (auto ok = port->start(workers, pool); !ok) return tl::unexpected(ok.error());
+  if (auto ok = port->start(workers, config.mtu, pool); !ok) return tl::unexpected(ok.error());
 
   if (!config.interface.empty()) {
     port->interface_ = config.interface;
@@ -149,7 +149,7 @@ Result<void> Port::probe(const PortConfig& config, unsigned workers,
   return {};
 }
 
-Result<void> Port::start(unsigned workers, rte_mempool* pool) {
+Result<void> Port::start(unsigned workers, unsigned mtu, rte_mempool* pool) {
   char name[RTE_ETH_NAME_MAX_LEN] = "?";
   rte_eth_dev_get_name_by_port(id_, name);
   const std::string field = std::string("port ") + name;
@@ -163,7 +163,12 @@ Result<void> Port::start(unsigned workers, rte_mempool* pool) {
   const unsigned queues = std::min(info.max_rx_queues, info.max_tx_queues);
   if (auto ok = enough_queues(name, queues, workers); !ok) return ok;
 
+  if (mtu > info.max_mtu)
+    return fail(field, "carries at most an MTU of " + std::to_string(info.max_mtu),
+                "set mtu = " + std::to_string(info.max_mtu) + " or less at this port");
+
   rte_eth_conf conf{};
+  conf.rxmode.mtu = mtu;  // 0: the driver's own
   if (workers > 1 && rss_types(info) != 0) {
     conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
     conf.rx_adv_conf.rss_conf.rss_hf = rss_types(info);

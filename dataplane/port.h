@@ -58,7 +58,7 @@ class Port {
   Result<void> claim(const std::string& interface);
   Result<void> refresh_mac();
   Result<void> probe(const PortConfig& config, unsigned workers, const std::string& edge_object);
-  Result<void> start(unsigned workers, rte_mempool* pool);
+  Result<void> start(unsigned workers, unsigned mtu, rte_mempool* pool);
 
   uint16_t id_ = UINT16_MAX;
   uint16_t index_ = 0;

@@ -92,11 +92,20 @@ void check_neighbours(const Machine& machine, Findings& out) {
   }
 }
 
+// Guideway pins nothing; but tools that one wants at hand when something is wrong do.
+Finding check_bpffs(const Machine& machine) {
+  if (machine.mounted("bpf", "/sys/fs/bpf"))
+    return {Level::ok, "bpffs", "mounted at /sys/fs/bpf", "", ""};
+  return {Level::warn, "bpffs", "no BPF file system at /sys/fs/bpf",
+          "other BPF programs beside Guideway's, and bpftool, can pin nothing; Guideway's work",
+          "mount -t bpf bpf /sys/fs/bpf"};
+}
+
 }  // namespace
 
 Findings check_machine(const Machine& machine) {
-  Findings out = {check_kernel(machine), check_btf(machine), check_af_xdp(machine),
-                  check_privileges(machine), check_clock(machine)};
+  Findings out = {check_kernel(machine),     check_btf(machine),   check_af_xdp(machine),
+                  check_privileges(machine), check_clock(machine), check_bpffs(machine)};
   check_neighbours(machine, out);
   return out;
 }

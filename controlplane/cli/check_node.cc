@@ -16,6 +16,40 @@ namespace {
 
 constexpr uint64_t kFreeMb = 64;  // below, a folder counts as nearly full
 
+// "2-3,6", as the kernel writes lists of CPUs.
+bool names_cpu(const std::string& cpus, unsigned cpu) {
+  const char* at = cpus.c_str();
+  while (*at >= '0' && *at <= '9') {
+    char* end = nullptr;
+    const unsigned long first = std::strtoul(at, &end, 10);
+    unsigned long last = first;
+    if (*end == '-') last = std::strtoul(end + 1, &end, 10);
+    if (cpu >= first && cpu <= last) return true;
+    at = *end == ',' ? end + 1 : end;
+  }
+  return false;
+}
+
+// Only who pins workers wants cores for them alone.
+void check_isolation(const Machine& machine, const NodeConfig& config, Findings& out) {
+  const auto isolated = machine.line("/sys/devices/system/cpu/isolated");
+  if (!isolated || config.cores.empty()) return;
+  std::string shared;
+  for (unsigned core : config.cores) {
+    if (names_cpu(*isolated, core)) continue;
+    shared += (shared.empty() ? "" : ",") + std::to_string(core);
+  }
+  if (shared.empty()) {
+    out.push_back({Level::ok, "isolated cores", "the workers' are isolated: " + *isolated, "", ""});
+    return;
+  }
+  out.push_back(
+      {Level::warn, "isolated cores", "other programs may run on the workers': " + shared,
+       "packets wait, and are lost when a burst comes, while another program has the core",
+       "add `isolcpus=" + shared + " nohz_full=" + shared +
+           "` to the kernel's command line (/etc/default/grub; update-grub; reboot)"});
+}
+
 void check_cores(const Machine& machine, const NodeConfig& config, Findings& out) {
   std::string missing;
   for (unsigned core : config.cores) {
@@ -29,6 +63,7 @@ void check_cores(const Machine& machine, const NodeConfig& config, Findings& out
                    std::to_string(config.workers) + " worker(s)" +
                        (config.cores.empty() ? ", not pinned" : ", each on its own core"),
                    "", ""});
+    check_isolation(machine, config, out);
   } else {
     out.push_back(
         {Level::fail, "cores", "dataplane.cores names CPUs that are not online: " + missing,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cstdlib>
 
 #include "bpf/layout.h"
 #include "controlplane/cli/finding.h"
@@ -14,7 +15,7 @@ std::string with_mtu(const std::string& name, unsigned mtu) {
   return "ip link set dev " + name + " mtu " + std::to_string(mtu);
 }
 
-void check_mtu(const std::string& check, const std::string& name, const InterfaceState& state,
+void check_mtu(const std::string& check, const std::string& mend, const InterfaceState& state,
                std::optional<bool> tunnels, Findings& out) {
   if (tunnels == false || state.mtu >= kClientMtu + kOuterHeader) return;
   out.push_back(
@@ -23,8 +24,7 @@ void check_mtu(const std::string& check, const std::string& name, const Interfac
        "packets of more than " + std::to_string(state.mtu - std::min(state.mtu, kOuterHeader)) +
            " bytes are answered by ICMP 'too big' in `ipip` pools, and clients that do "
            "not get it hang",
-       with_mtu(name, kClientMtu + kOuterHeader) +
-           " (if switch and backends carry it), or a smaller MSS on the backends"});
+       mend + " (if switch and backends carry it), or a smaller MSS on the backends"});
 }
 
 void check_veth(const std::string& check, const InterfaceState& state, Findings& out) {
@@ -53,7 +53,36 @@ void check_xdp(const std::string& check, const std::string& name, const Interfac
   }
 }
 
-void check_interface(const Machine& machine, const std::string& name, bool shared,
+// AF_XDP: `edge` has nowhere to send the packets of a queue without a worker.
+void check_queues(const std::string& check, const std::string& name, const InterfaceState& state,
+                  unsigned workers, Findings& out) {
+  if (state.queues == 0 || state.queues == workers) return;
+  out.push_back({Level::fail, check,
+                 "has " + std::to_string(state.queues) + " queue pair(s) for " +
+                     std::to_string(workers) + " worker(s); each needs one",
+                 "the dataplane does not start",
+                 "ethtool -L " + name + " combined " + std::to_string(workers) +
+                     ", or workers = " + std::to_string(state.queues) + " in node.toml"});
+}
+
+// The kernel goes by the stricter of the two settings. A container may not show them.
+void check_rp_filter(const Machine& machine, const std::string& check, const std::string& name,
+                     Findings& out) {
+  int strictness = -1;
+  for (const std::string& of : {std::string("all"), name}) {
+    const auto value = machine.line("/proc/sys/net/ipv4/conf/" + of + "/rp_filter");
+    if (value) strictness = std::max(strictness, std::atoi(value->c_str()));
+  }
+  // 2 is 'loose', and beats the 1 of the other.
+  if (strictness != 1) return;
+  out.push_back(
+      {Level::warn, check, "rp_filter is strict",
+       "what comes by this port and would be answered by another (BGP, ssh, answers to "
+       "probes through tunnels, on a node with several ports) is dropped by the kernel",
+       "sysctl -w net.ipv4.conf." + name + ".rp_filter=2 (and in /etc/sysctl.d, to keep it)"});
+}
+
+void check_interface(const Machine& machine, const std::string& name, bool shared, unsigned workers,
                      std::optional<bool> tunnels, Findings& out) {
   std::string check = "port " + name;
   InterfaceState state = machine.interface(name);
@@ -71,8 +100,10 @@ void check_interface(const Machine& machine, const std::string& name, bool share
                    "no packet comes in or goes out",
                    "cable, switch port, or the other end of the veth: ethtool " + name});
   }
-  check_mtu(check, name, state, tunnels, out);
+  check_mtu(check, with_mtu(name, kClientMtu + kOuterHeader), state, tunnels, out);
   if (shared) check_xdp(check, name, state, out);
+  if (shared) check_queues(check, name, state, workers, out);
+  check_rp_filter(machine, check, name, out);
   check_veth(check, state, out);
   if (out.size() == before) {
     out.push_back({Level::ok, check,
@@ -93,10 +124,12 @@ void check_vfio(const Machine& machine, const std::string& check, const std::str
   size_t before = out.size();
   if (!machine.has("/sys/bus/pci/drivers/vfio-pci")) {
     out.push_back({Level::fail, check, "the module vfio-pci is not loaded",
-                   "DPDK cannot take the NIC", "modprobe vfio-pci"});
+                   "DPDK cannot take the NIC",
+                   "modprobe vfio-pci; driverctl set-override " + pci + " vfio-pci"});
   } else if (driver != "vfio-pci") {
     out.push_back({Level::fail, check, driver.empty() ? "no driver" : "belongs to " + driver,
-                   "DPDK cannot take the NIC", "dpdk-devbind.py -b vfio-pci " + pci});
+                   "DPDK cannot take the NIC",
+                   "driverctl set-override " + pci + " vfio-pci (it stays so after a reboot)"});
   }
   if (!machine.has("/sys/bus/pci/devices/" + pci + "/iommu_group")) {
     bool unsafe =
@@ -120,6 +153,27 @@ void check_pci(const Machine& machine, const std::string& pci, Findings& out) {
   check_vfio(machine, check, pci, out);
 }
 
+// The port's stand-in in the kernel, once a dataplane has made it.
+void check_tap(const Machine& machine, const PortConfig& port, std::optional<bool> tunnels,
+               Findings& out) {
+  const InterfaceState state = machine.interface(port.tap);
+  if (!state.exists) return;
+  const std::string check = "tap " + port.tap;
+  const size_t before = out.size();
+  if (!state.up) {
+    out.push_back({Level::fail, check, "is down",
+                   "what is not VIP traffic (ARP, BGP, ssh, probes) does not get to the kernel",
+                   "ip link set dev " + port.tap + " up"});
+  }
+  check_mtu(check,
+            "mtu = " + std::to_string(kClientMtu + kOuterHeader) +
+                " at the port in node.toml; systemctl restart guideway-dataplane",
+            state, tunnels, out);
+  check_rp_filter(machine, check, port.tap, out);
+  if (out.size() == before)
+    out.push_back({Level::ok, check, "up, MTU " + std::to_string(state.mtu), "", ""});
+}
+
 // The `iface=` of "net_af_xdp0,iface=eth1", which such a device takes over entirely.
 std::string interface_of(const std::string& vdev) {
   size_t at = vdev.find(",iface=");
@@ -136,13 +190,15 @@ Findings check_ports(const Machine& machine, const NodeConfig& config,
   bool tap = false;
   for (const PortConfig& port : config.ports) {
     if (!port.interface.empty()) {
-      check_interface(machine, port.interface, true, tunnels, out);
+      check_interface(machine, port.interface, true, config.workers, tunnels, out);
       continue;
     }
     tap = true;
     if (!port.pci.empty()) check_pci(machine, port.pci, out);
     if (std::string name = interface_of(port.vdev); !name.empty()) {
-      check_interface(machine, name, false, tunnels, out);
+      check_interface(machine, name, false, config.workers, tunnels, out);
+    } else {
+      check_tap(machine, port, tunnels, out);
     }
   }
   if (tap && !machine.has("/dev/net/tun")) {

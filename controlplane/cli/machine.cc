@@ -10,11 +10,13 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 
 #include "bpf/attachment.h"
 #include "bpf/redirect.h"
@@ -51,6 +53,14 @@ std::string driver_of(const std::string& name) {
   info.cmd = ETHTOOL_GDRVINFO;
   if (!Question(name).ask(SIOCETHTOOL, &info)) return "";
   return std::string(info.driver, strnlen(info.driver, sizeof info.driver));
+}
+
+// The combined channels; a driver that does not know the question has one.
+unsigned queues_of(const std::string& name) {
+  ethtool_channels channels{};
+  channels.cmd = ETHTOOL_GCHANNELS;
+  if (!Question(name).ask(SIOCETHTOOL, &channels)) return 1;
+  return std::max(1u, channels.combined_count);
 }
 
 std::string veth_peer(const Machine& machine, const std::string& name) {
@@ -98,6 +108,7 @@ InterfaceState interface_state(const std::string& name) {
   Question mtu(name);
   if (mtu.ask(SIOCGIFMTU)) state.mtu = static_cast<unsigned>(mtu.answer().ifr_mtu);
   state.driver = driver_of(name);
+  state.queues = queues_of(name);
   if (state.driver == "veth") {
     state.veth_peer = veth_peer(Machine{}, name);
     if (!state.veth_peer.empty())
@@ -151,6 +162,16 @@ std::string Machine::link(const std::string& path) const {
   std::error_code problem;
   auto target = std::filesystem::read_symlink(root + path, problem);
   return problem ? "" : target.filename().string();
+}
+
+bool Machine::mounted(const std::string& type, const std::string& path) const {
+  std::ifstream mounts(root + "/proc/mounts");
+  for (std::string line; std::getline(mounts, line);) {
+    std::istringstream words(line);
+    std::string device, where, what;
+    if (words >> device >> where >> what && where == path && what == type) return true;
+  }
+  return false;
 }
 
 }  // namespace guideway::cli

@@ -19,6 +19,7 @@ struct InterfaceState {
   bool up = false;        // set up by the operator
   bool running = false;   // and with a carrier
   unsigned mtu = 0;       // bytes of an IP packet
+  unsigned queues = 0;    // queue pairs that AF_XDP can use; 0 if unknown
   std::string driver;     // "veth", "e1000e"; empty if unknown
   std::string veth_peer;  // veth: the other end, if it is in this network namespace
   std::optional<bool> peer_offloads_checksums;  // veth: whether the peer leaves checksums out
@@ -44,6 +45,7 @@ struct Machine {
   std::optional<std::string> line(const std::string& path) const;
   // Last part of what the symbolic link points to; empty if it is none.
   std::string link(const std::string& path) const;
+  bool mounted(const std::string& type, const std::string& path) const;
 };
 
 }  // namespace guideway::cli

@@ -30,12 +30,14 @@ class Doctor : public testing::Test {
     machine.now = 1800000000;
     machine.clock_synchronised = true;
     machine.interface = [this](const std::string& name) {
-      return name == "eth1" ? eth1 : InterfaceState{};
+      return name == "eth1" ? eth1 : name == "gw0" ? tap : InterfaceState{};
     };
     eth1.exists = eth1.up = eth1.running = true;
     eth1.mtu = 1540;
     eth1.driver = "e1000e";
+    eth1.queues = 1;
     folder.write("sys/kernel/btf/vmlinux", "");
+    folder.write("proc/mounts", "bpf /sys/fs/bpf bpf rw,nosuid 0 0\n");
     folder.write("sys/devices/system/cpu/cpu0/topology", "");
     folder.write("sys/devices/system/cpu/cpu1/online", "1\n");
     config.run_dir = folder.path;
@@ -68,6 +70,7 @@ class Doctor : public testing::Test {
   TemporaryFolder folder;
   Machine machine;
   InterfaceState eth1;
+  InterfaceState tap;
   NodeConfig config;
 };
 
@@ -112,6 +115,7 @@ TEST_F(Doctor, MachineFaults) {
 
 TEST_F(Doctor, Cores) {
   config.workers = 2;
+  eth1.queues = 2;
   config.cores = {0, 1};
   expect_all_ok(node());
   config.cores = {1, 7};
@@ -119,6 +123,58 @@ TEST_F(Doctor, Cores) {
   config.cores = {0, 1};
   folder.write("sys/devices/system/cpu/cpu1/online", "0\n");
   expect_only(node(), Level::fail, "cores", "not online: 1", "lscpu");
+}
+
+TEST_F(Doctor, IsolatedCores) {
+  config.cores = {1};
+  for (const char* isolated : {"1", "0-1,4", "0,1", "7,1-3"}) {
+    folder.write("sys/devices/system/cpu/isolated", isolated);
+    expect_all_ok(node());
+  }
+  for (const char* isolated : {"", "0", "10-12", "0,2-3"}) {
+    folder.write("sys/devices/system/cpu/isolated", isolated);
+    expect_only(node(), Level::warn, "isolated cores", "workers': 1", "isolcpus=1 nohz_full=1");
+  }
+  config.cores.clear();
+  expect_all_ok(node());
+}
+
+TEST_F(Doctor, BpfFileSystem) {
+  folder.write("proc/mounts", "bpf /mnt bpf rw 0 0\nsysfs /sys/fs/bpf sysfs rw 0 0\n");
+  expect_only(check_machine(machine), Level::warn, "bpffs", "no BPF file system",
+              "mount -t bpf bpf /sys/fs/bpf");
+}
+
+TEST_F(Doctor, Queues) {
+  eth1.queues = 4;
+  expect_only(node(), Level::fail, "port eth1", "4 queue pair(s) for 1 worker(s)",
+              "ethtool -L eth1 combined 1");
+  config.workers = 4;
+  expect_all_ok(node());
+}
+
+TEST_F(Doctor, ReversePathFilter) {
+  const std::string folder_of = "proc/sys/net/ipv4/conf/";
+  folder.write(folder_of + "all/rp_filter", "0\n");
+  folder.write(folder_of + "eth1/rp_filter", "2\n");
+  expect_all_ok(node());
+  folder.write(folder_of + "all/rp_filter", "1\n");
+  expect_all_ok(node());  // the kernel takes the larger, and 2 is the looser
+  folder.write(folder_of + "eth1/rp_filter", "0\n");
+  expect_only(node(), Level::warn, "port eth1", "strict", "net.ipv4.conf.eth1.rp_filter=2");
+}
+
+TEST_F(Doctor, TapOfAnOwnedPort) {
+  folder.write("dev/net/tun", "");
+  config.ports[0] = {"", "", "net_null0", "gw0"};
+  expect_all_ok(node());  // not there before the first start
+  tap.exists = tap.up = true;
+  tap.mtu = 1500;
+  expect_only(node(), Level::warn, "tap gw0", "MTU 1500", "mtu = 1540");
+  tap.mtu = 1540;
+  expect_all_ok(node());
+  tap.up = false;
+  expect_only(node(), Level::fail, "tap gw0", "is down", "ip link set dev gw0 up");
 }
 
 TEST_F(Doctor, Hugepages) {
@@ -185,7 +241,7 @@ TEST_F(Doctor, PciPort) {
   std::filesystem::create_directories(folder.path + "/sys/bus/pci/drivers/vfio-pci");
   std::filesystem::create_directory_symlink("../../drivers/e1000e", device + "/driver");
   expect_only(node(), Level::fail, "port " + pci, "belongs to e1000e",
-              "dpdk-devbind.py -b vfio-pci " + pci);
+              "driverctl set-override " + pci + " vfio-pci");
   std::filesystem::remove(device + "/driver");
   std::filesystem::create_directory_symlink("../../drivers/vfio-pci", device + "/driver");
   expect_all_ok(node());
@@ -295,6 +351,7 @@ TEST_F(Doctor, WholeRun) {
             "ok    af_xdp         the kernel has AF_XDP sockets\n"
             "ok    privileges     root, with all capabilities needed\n"
             "ok    clock          synchronised\n"
+            "ok    bpffs          mounted at /sys/fs/bpf\n"
             "ok    node.toml      " +
                 toml +
                 " is valid\n"
@@ -312,7 +369,7 @@ TEST_F(Doctor, WholeRun) {
                 "ok    dataplane      alive, generation 17\n"
                 "ok    vips           none of 3 VIPs is an address of this node\n"
                 "\n"
-                "13 ok, 0 warnings, 0 failures\n");
+                "14 ok, 0 warnings, 0 failures\n");
 
   eth1.up = false;
   context.json = true;
@@ -320,7 +377,7 @@ TEST_F(Doctor, WholeRun) {
   EXPECT_EQ(doctor(context, toml, machine), kRefused);
   Json json = Json::parse(out.str());
   EXPECT_EQ(json["fail"], 1);
-  EXPECT_EQ(json["ok"], 12);
+  EXPECT_EQ(json["ok"], 13);
 }
 
 TEST(DoctorProgram, ABadNodeTomlIsAFailure) {

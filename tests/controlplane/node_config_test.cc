@@ -256,5 +256,18 @@ TEST(NodeConfig, ADirectoryIsNoFile) {
   EXPECT_EQ(config.error().text(), "/: cannot be read: Is a directory");
 }
 
+TEST(NodeConfig, MtuOfAPortThatDpdkOwns) {
+  const auto parse = [](const std::string& port) {
+    return NodeConfig::parse("[[dataplane.ports]]\n" + port, "node.toml");
+  };
+  EXPECT_EQ(parse("vdev = \"net_null0\"\n")->ports[0].mtu, 0u);
+  EXPECT_EQ(parse("vdev = \"net_null0\"\nmtu = 1540\n")->ports[0].mtu, 1540u);
+  EXPECT_FALSE(parse("vdev = \"net_null0\"\nmtu = 1279\n"));
+  EXPECT_FALSE(parse("vdev = \"net_null0\"\nmtu = 2031\n"));
+  const auto shared = parse("interface = \"eth1\"\nmtu = 1540\n");
+  ASSERT_FALSE(shared);
+  EXPECT_NE(shared.error().text().find("pci and vdev ports only"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace guideway
