@@ -149,6 +149,7 @@ void IntentKeys::remove(const std::string& key) {
 }
 
 void IntentKeys::restart(const Intent& last) {
+  seen_.clear();
   for (const auto& [key, value] : std::exchange(values_, {})) touch(key);
   for (const auto& [name, pool] : last.pools) dirty_.insert({true, name});
   for (const auto& [key, service] : last.services) dirty_.insert({false, key.text()});
@@ -263,13 +264,20 @@ Result<Intent> IntentKeys::intent(const Intent& last) {
       left_out.insert(object);
     }
   }
+  for (const Object& object : dirty_)
+    if (left_out.count(object) == 0) seen_.insert(object);
   dirty_ = std::move(left_out);
   return next;
 }
 
-std::vector<KeyWrite> IntentKeys::repairs(const Intent& now) const {
+std::vector<KeyWrite> IntentKeys::repairs(const Intent& now,
+                                          const std::vector<KeyWrite>& writes) const {
+  std::set<Object> may_write = seen_;
+  for (const KeyWrite& one : writes)
+    if (const auto object = object_of(one.key)) may_write.insert(*object);
   std::vector<KeyWrite> out;
   for (const Object& object : dirty_) {
+    if (may_write.count(object) == 0) continue;
     const auto keys = keys_of(object);
     if (std::any_of(keys.begin(), keys.end(), [this](const auto& key) { return is_newer(key); }))
       continue;

@@ -71,8 +71,10 @@ class IntentKeys {
   bool is_newer(const std::string& key) const { return newer_.count(key) != 0; }
   // One of the object that the key belongs to; empty: none.
   std::string newer_beside(const std::string& key) const;
-  // What makes `now` of that which is left out, but for that of a newer version.
-  std::vector<KeyWrite> repairs(const Intent& now) const;
+  // What makes `now` of that which is left out, but for that of a newer version. Only of what was
+  // good since restart(), so that what is known is the newest, and of what `writes` change anyway:
+  // a node that knows less than the others takes nothing back.
+  std::vector<KeyWrite> repairs(const Intent& now, const std::vector<KeyWrite>& writes) const;
 
  private:
   struct Object {  // a pool or a service
@@ -93,6 +95,7 @@ class IntentKeys {
 
   std::map<std::string, std::string> values_;
   std::set<Object> dirty_;  // changed since, or left out before
+  std::set<Object> seen_;   // good since restart()
   std::map<std::string, std::string> refused_;
   std::set<std::string> newer_;
 };

@@ -264,6 +264,8 @@ void EtcdStore::on_events(int64_t revision, const std::vector<EtcdEvent>& events
   // Its own is known from etcd's answer, before the watch tells.
   if (head_revision_ != before && !flight_) others_at_ = Clock::now();
   if (loading_) return;  // it will show this, too
+  // What it is could not be told from the head as it was.
+  if (membership_ == Membership::undecided && head_revision_ != before) return load();
   absorb(false);
   pump();
 }

@@ -100,7 +100,7 @@ void EtcdStore::prepare(Flight& flight, size_t limit) {
   flight.after = *now;
   follow_plans(flight.after, *flight.before);
   flight.writes = key_writes(*flight.before, flight.after);
-  for (KeyWrite& repair : keys_.repairs(flight.after)) {
+  for (KeyWrite& repair : keys_.repairs(flight.after, flight.writes)) {
     const bool is_written = std::any_of(flight.writes.begin(), flight.writes.end(),
                                         [&](const KeyWrite& one) { return one.key == repair.key; });
     if (!is_written) flight.writes.push_back(std::move(repair));

@@ -268,6 +268,58 @@ TEST_F(EtcdStoreTest, GarbageIsNamedAndTheRestGoesThrough) {
   EXPECT_EQ(one.intent().pools.size(), 2u);
 }
 
+// It has no good version of what is damaged, or an older one: its changes of other things must not
+// make that everybody's.
+TEST_F(EtcdStoreTest, WhoKnowsLessTakesNothingBack) {
+  TestNode one(etcd_, "n1");
+  ASSERT_TRUE(one.until_current());
+  one.must(add_pool("web"));
+  one.must([](const Intent& before) { return put_service(before, service(80), {"web"}); });
+  one.must(add_backend(1));
+  const TemporaryDirectory kept;
+  const std::string& state = kept.path;
+  {
+    TestNode away(etcd_, "n2", state);
+    ASSERT_TRUE(away.until_revision(one.intent().revision));
+  }
+  one.must(add_backend(2));
+  one.write("intent/backends/web", "garbage");
+  ASSERT_TRUE(one.until([](EtcdStore& store) { return !store.state().refused.empty(); }));
+  TestNode older(etcd_, "n2", state), fresh(etcd_, "n3");
+  for (TestNode* node : {&older, &fresh}) {
+    ASSERT_TRUE(node->until_current());
+    node->must(add_pool(node == &older ? "two" : "three"));
+    ASSERT_TRUE(one.until_revision(node->intent().revision));
+    EXPECT_EQ(one.intent().pools.at("web").backends.size(), 2u);
+    EXPECT_EQ(one.intent().services.size(), 1u);
+  }
+  one.must(add_pool("four"));
+  for (TestNode* node : {&older, &fresh}) {
+    ASSERT_TRUE(node->until_revision(one.intent().revision));
+    EXPECT_EQ(node->intent(), one.intent()) << "mended by who has seen it";
+  }
+}
+
+TEST_F(EtcdStoreTest, AStartUnderABadHeadGoesOnWhenItIsMended) {
+  TestNode one(etcd_, "n1");
+  ASSERT_TRUE(one.until_current());
+  one.must(add_pool("web"));
+  std::promise<std::string> head;
+  one.run([&](EtcdStore&, EtcdClient& client) {
+    client.range(std::string(kPrefix) + "intent/head", [&](EtcdResult<EtcdRange> range) {
+      head.set_value(range ? range->entries.at(0).value : "");
+    });
+  });
+  const std::string good = head.get_future().get();
+  ASSERT_FALSE(good.empty());
+  one.write("intent/head", "garbage");
+  TestNode two(etcd_, "n2");
+  ASSERT_TRUE(two.until([](EtcdStore& store) { return !store.state().problem.empty(); }));
+  one.write("intent/head", good);
+  ASSERT_TRUE(two.until_current()) << two.state().problem;
+  EXPECT_EQ(two.intent().pools.count("web"), 1u);
+}
+
 TEST_F(EtcdStoreTest, WithoutEtcdChangesAreRefusedAndTheIntentStays) {
   TestNode one(etcd_, "n1");
   ASSERT_TRUE(one.until_current());
