@@ -69,6 +69,8 @@ TOML
 
 # The NIC to DPDK, and node.toml to say so: all there is to edit.
 take_nic() { # PCI
+  # A NIC that a dataplane holds cannot change its driver: vfio waits for it to let go.
+  node 'systemctl stop guideway-dataplane'
   node "driverctl set-override $1 vfio-pci && readlink /sys/bus/pci/devices/$1/driver"
   node "sed -i 's/^\\(interface\\|pci\\) = .*/pci = \"$1\"/' /etc/guideway/node.toml"
 }

@@ -143,8 +143,16 @@ wait_for_node() {
 ssh_options=(-q -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=10
   -o ServerAliveInterval=10 -o ServerAliveCountMax=6 -o BatchMode=yes)
 node() {
-  in_ns router ssh -F none "${ssh_options[@]}" -i "$cache/key" -o ControlMaster=auto \
-    -o ControlPath="$state/ssh" -o ControlPersist=600 root@192.0.2.11 "$@"
+  open_connection || return
+  in_ns router timeout -k 5 "${GUIDEWAY_VM_COMMAND_S:-180}" ssh -F none "${ssh_options[@]}" -o ControlPath="$state/ssh" root@192.0.2.11 "$@"
+}
+# Its own process, with nothing of ours open: else who waits for the end of our output waits for it.
+open_connection() {
+  in_ns router ssh -F none -q -o ControlPath="$state/ssh" -O check root@192.0.2.11 \
+    >/dev/null 2>&1 && return
+  rm -f "$state/ssh"
+  in_ns router timeout -k 5 60 setsid ssh -F none "${ssh_options[@]}" -i "$cache/key" -M -N -f \
+    -o ControlPath="$state/ssh" root@192.0.2.11 </dev/null >/dev/null 2>&1
 }
 forget_connection() {
   in_ns router ssh -F none -q -o ControlPath="$state/ssh" -O exit root@192.0.2.11 2>/dev/null || true
