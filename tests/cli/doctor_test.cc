@@ -127,11 +127,12 @@ TEST_F(Doctor, Cores) {
 
 TEST_F(Doctor, IsolatedCores) {
   config.cores = {1};
-  for (const char* isolated : {"1", "0-1,4", "0,1", "7,1-3"}) {
+  for (const char* isolated : {"1\n", "0-1,4\n", "0,1\n", "7,1-3\n"}) {
     folder.write("sys/devices/system/cpu/isolated", isolated);
     expect_all_ok(node());
   }
-  for (const char* isolated : {"", "0", "10-12", "0,2-3"}) {
+  for (const char* isolated :
+       {"\n", "0\n", "10-12\n", "0,2-3\n"}) {  // none: the kernel gives an empty line
     folder.write("sys/devices/system/cpu/isolated", isolated);
     expect_only(node(), Level::warn, "isolated cores", "workers': 1", "isolcpus=1 nohz_full=1");
   }
