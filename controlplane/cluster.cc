@@ -4,14 +4,25 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <ctime>
 #include <set>
 #include <utility>
+
+#include "controlplane/json_text.h"
 
 namespace guideway {
 namespace {
 
 constexpr std::chrono::milliseconds kLook{100};
 constexpr std::chrono::milliseconds kShareLeast{300};
+
+// etcd's leases end also while this machine is suspended, and Clock stands still then.
+Cluster::Clock::time_point boot_time() {
+  timespec now{};
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  return Cluster::Clock::time_point(std::chrono::seconds(now.tv_sec) +
+                                    std::chrono::nanoseconds(now.tv_nsec));
+}
 
 }  // namespace
 
@@ -64,12 +75,12 @@ void Cluster::share(std::string value) {
 }
 
 bool Cluster::has_lease() const {
-  return lease_ != 0 && Clock::now() < kept_ + config_.lease * 4 / 5;
+  return lease_ != 0 && boot_time() < kept_ + config_.lease * 4 / 5;
 }
 
 bool Cluster::is_elected() const {
   return has_lease() && watched_ && elected_lease_ == lease_ && elected_ == config_.node &&
-         Clock::now() >= elected_since_ + config_.lease;
+         boot_time() >= elected_since_ + config_.lease;
 }
 
 uint64_t Cluster::confirmed() const {
@@ -81,8 +92,8 @@ uint64_t Cluster::run_by_all() const {
   if (!report_) return 0;
   uint64_t least = report_->revision;
   for (const auto& [name, node] : nodes_)
-    if (name != config_.node) least = std::min(least, node.report.revision);
-  const auto now = Clock::now();
+    if (name != config_.node && node.alive) least = std::min(least, node.report.revision);
+  const auto now = boot_time();
   for (const auto& [name, gone] : gone_)
     if (now < gone.until) least = std::min(least, gone.report.revision);
   return least;
@@ -90,7 +101,7 @@ uint64_t Cluster::run_by_all() const {
 
 std::map<std::string, Cluster::Node> Cluster::nodes() const {
   std::map<std::string, Node> out = nodes_;
-  const auto now = Clock::now();
+  const auto now = boot_time();
   for (const auto& [name, gone] : gone_)
     if (now < gone.until) out.emplace(name, Node{gone.report, false, ""});
   return out;
@@ -98,7 +109,7 @@ std::map<std::string, Cluster::Node> Cluster::nodes() const {
 
 // Whatever is to be done and was not yet, or went wrong.
 void Cluster::look() {
-  const auto now = Clock::now();
+  const auto now = boot_time();
   if (lease_ != 0 && now >= kept_ + config_.lease) lost_lease();
   if (lease_ == 0) {
     if (!leasing_ && now >= asked_ + config_.lease / 5) take_lease();
@@ -115,7 +126,7 @@ void Cluster::look() {
 
 void Cluster::take_lease() {
   leasing_ = true;
-  asked_ = Clock::now();
+  asked_ = boot_time();
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(config_.lease).count();
   client_.grant(seconds, [this, alive = alive_, run = run_,
                           asked = asked_](const EtcdResult<int64_t>& lease) {
@@ -135,7 +146,7 @@ void Cluster::take_lease() {
 
 void Cluster::keep_lease() {
   keeping_ = true;
-  asked_ = Clock::now();
+  asked_ = boot_time();
   ask_at_ = asked_ + config_.lease / 5;
   client_.keep_alive(lease_, [this, alive = alive_, run = run_, asked = asked_,
                               lease = lease_](const EtcdResult<int64_t>& left) {
@@ -144,7 +155,7 @@ void Cluster::keep_lease() {
     if (lease != lease_) return;
     if (!left) {
       problem_ = "the lease is not renewed: " + left.error().text;
-      ask_at_ = Clock::now() + config_.lease / 20;
+      ask_at_ = boot_time() + config_.lease / 20;
       return;
     }
     if (*left == 0) return lost_lease();
@@ -184,7 +195,8 @@ void Cluster::put_report() {
       problem_ = "not told to the others: " + result.error().text;
       return;  // with the next look
     }
-    if (!result->succeeded) return;  // somebody wrote it: the watch tells
+    // Somebody wrote it, or the store is another one by now (a backup).
+    if (!result->succeeded) return load();
     take({own_key(), write_report(put), 0, result->revision, lease}, false);
     reported_ = put;
     reported_lease_ = lease;
@@ -197,9 +209,9 @@ void Cluster::put_report() {
 void Cluster::put_share() {
   const bool can = started_ && watched_ && lease_ != 0 && reported_lease_ == lease_;
   if (!can || sharing_ || share_.empty()) return;
-  if ((share_ == put_share_ && put_share_lease_ == lease_) || Clock::now() < share_at_) return;
+  if ((share_ == put_share_ && put_share_lease_ == lease_) || boot_time() < share_at_) return;
   sharing_ = true;
-  share_at_ = Clock::now() + kShareLeast;
+  share_at_ = boot_time() + kShareLeast;
   EtcdTxn txn;
   txn.ops.push_back(EtcdOp::put(config_.prefix + "views/" + config_.node, share_, lease_));
   client_.txn(std::move(txn), [this, alive = alive_, run = run_, put = share_,
@@ -224,7 +236,8 @@ void Cluster::elect() {
                                lease = lease_](const EtcdResult<EtcdTxnResult>& result) {
     if (!*alive || run != run_) return;
     electing_ = false;
-    if (!result || !result->succeeded) return;
+    if (!result) return;  // with the next look
+    if (!result->succeeded) return load();
     take({elected_key(), config_.node, 0, result->revision, lease}, false);
     tell();
   });
@@ -246,13 +259,21 @@ void Cluster::make_sure() {
                 });
 }
 
+void Cluster::forget_revisions() {
+  for (auto& [name, revision] : revisions_) revision = 0;
+}
+
 void Cluster::load() {
   if (loading_) return;
   loading_ = true;
+  int64_t newest = 0;
+  for (const auto& [name, revision] : revisions_) newest = std::max(newest, revision);
   client_.range(config_.prefix,
-                [this, alive = alive_, run = run_](const EtcdResult<EtcdRange>& range) {
+                [this, alive = alive_, run = run_, newest](const EtcdResult<EtcdRange>& range) {
                   if (!*alive || run != run_) return;
                   loading_ = false;
+                  // Behind what was known when it was asked: its revisions began anew.
+                  if (range && range->revision < newest) forget_revisions();
                   if (range) return on_loaded(*range);
                   problem_ = range.error().text;
                   loop_.after(kLook * 10, [this, alive, run] {
@@ -271,8 +292,7 @@ void Cluster::on_loaded(const EtcdRange& range) {
   callbacks.on_compacted = [this, alive = alive_, run = run_](int64_t) {
     if (!*alive || run != run_) return;
     watch_ = 0;
-    // It may be another store (a backup), whose revisions begin anew.
-    for (auto& [name, revision] : revisions_) revision = 0;
+    forget_revisions();  // it may be another store
     load();
   };
   callbacks.on_state = [this, alive = alive_, run = run_](bool connected, const std::string& why) {
@@ -327,7 +347,7 @@ void Cluster::take(const EtcdKeyValue& entry, bool removed) {
   elected_lease_ = removed ? 0 : entry.lease;
   const bool is = elected_lease_ == lease_ && lease_ != 0;
   if (is && !was) {
-    elected_since_ = Clock::now();
+    elected_since_ = boot_time();
     spdlog::info("cluster: this node is elected for planned changes");
   }
 }
@@ -342,16 +362,18 @@ void Cluster::take_node(const std::string& name, const EtcdKeyValue& entry, bool
   if (removed) {
     rewrite_own(name);
     if (before == nodes_.end()) return;
-    spdlog::warn("cluster: node {} is gone", name);
-    gone_[name] = {before->second.report, Clock::now() + config_.lease};
+    spdlog::warn("cluster: node {} is gone", json_path("", name));
+    gone_[name] = {before->second.report, boot_time() + config_.lease};
     nodes_.erase(before);
     return;
   }
   auto report = read_report(entry.value);
-  if (!report) rewrite_own(name);
-  if (before == nodes_.end()) spdlog::info("cluster: node {} is there", name);
+  if (!report || entry.lease == 0) rewrite_own(name);
+  if (before == nodes_.end()) spdlog::info("cluster: node {} is there", json_path("", name));
   Node& node = nodes_[name];
+  node.alive = entry.lease != 0;
   node.problem = report ? "" : entry.key + " cannot be read: " + report.error().text();
+  if (!node.alive) node.problem = entry.key + " has no lease: no node wrote it; remove it";
   // Of one that cannot be read nothing is confirmed.
   node.report = report ? *report : NodeReport{};
   gone_.erase(name);

@@ -39,8 +39,10 @@ class Cluster {
   };
   struct Node {
     NodeReport report;
-    bool alive = true;    // false: its lease has ended, and the margin is not over
-    std::string problem;  // its key cannot be read
+    // false: its lease has ended, and the margin is not over; or no lease keeps its key, which then
+    // no node wrote, and no step waits for it.
+    bool alive = true;
+    std::string problem;  // its key cannot be read, or has no lease
   };
 
   // Does nothing before start(). `on_change`: whatever the others or the lease are.
@@ -103,6 +105,7 @@ class Cluster {
   uint64_t run_by_all() const;
   void make_sure();
   void load();
+  void forget_revisions();
   void on_loaded(const EtcdRange& range);
   void take_all(const EtcdRange& range, const std::string& stem);
   void take(const EtcdKeyValue& entry, bool removed);

@@ -238,6 +238,47 @@ TEST_F(ClusterTest, NodesAreKnownAfterABackupWasRestored) {
   })) << two.problem();
 }
 
+// Its watch had told it less than its own writes did, so that the backup seems to be no step back.
+TEST_F(ClusterTest, ANodeIsKnownAfterABackupThatItsWatchCannotTell) {
+  EtcdRelay relay(etcd_.url(0));
+  TestNode one({relay.url()}, "n1", "a"), two(etcd_, "n2", "b");
+  ASSERT_TRUE(one.until([](Cluster& c) { return c.nodes().size() == 2 && c.is_counted(); }));
+  ASSERT_TRUE(two.until([](Cluster& c) { return c.nodes().size() == 2 && c.is_counted(); }));
+  relay.set_silent(true);
+  etcd_.end(0);
+  etcd_.keep(0);
+  etcd_.start(0);
+  for (uint64_t i = 2; i < 30; ++i) {
+    one.runs(i);
+    ASSERT_TRUE(one.until([i](Cluster& c) { return c.nodes().at("n1").report.revision == i; }));
+  }
+  etcd_.end(0);
+  etcd_.restore(0);
+  etcd_.start(0);
+  one.runs(50);
+  EXPECT_TRUE(two.until([](Cluster& c) {
+    const auto nodes = c.nodes();
+    return nodes.contains("n1") && nodes.at("n1").report.revision == 50 && c.is_counted();
+  })) << one.problem();
+}
+
+// Nobody renews it, and every step would wait for it.
+TEST_F(ClusterTest, ANodeWithoutALeaseIsWaitedForByNobody) {
+  EtcdConfig config;
+  config.endpoints = etcd_.urls();
+  TestClient stranger(config);
+  ASSERT_TRUE(stranger.wait_ready());
+  ASSERT_TRUE(stranger.put("/guideway/live/nodes/ghost", write_report({"x", "1", 1, 1, 1, 1})));
+  TestNode one(etcd_, "n1", "a");
+  one.runs(7);
+  ASSERT_TRUE(one.until_confirmed(7)) << one.problem();
+  EXPECT_TRUE(one.until([](Cluster& c) {
+    const auto nodes = c.nodes();
+    return !nodes.at("ghost").alive &&
+           nodes.at("ghost").problem.find("no lease") != std::string::npos;
+  }));
+}
+
 TEST_F(ClusterTest, WhatANodeSharesIsSeenByTheOthersAndGoesWithIt) {
   TestNode one(etcd_, "n1", "a"), two(etcd_, "n2", "b");
   one.shares("first");
