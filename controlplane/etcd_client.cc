@@ -2,6 +2,7 @@
 #include "controlplane/etcd_client.h"
 
 #include <curl/urlapi.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -226,6 +227,10 @@ class EtcdClient::Impl {
 
 Result<std::unique_ptr<EtcdClient>> EtcdClient::create(EventLoop& loop, Config config) {
   if (const auto ok = check(config); !ok) return tl::unexpected(ok.error());
+  const bool is_local = config.endpoints.front().starts_with("http://127.0.0.1:") ||
+                        config.endpoints.front().starts_with("http://[::1]:");
+  if (config.endpoints.front().starts_with("http://") && !config.password.empty() && !is_local)
+    spdlog::warn("etcd: user {}'s password goes over the network in clear: use https", config.user);
   auto thread = CurlThread::create({config.ca_file, config.cert_file, config.key_file}, "etcd");
   if (!thread) return tl::unexpected(thread.error());
   return std::unique_ptr<EtcdClient>(

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -88,7 +87,7 @@ Result<IntentHead> read_head(std::string_view value) {
   IntentHead head;
   const auto revision = object->find("revision");
   if (revision == object->end()) return fail("revision", "is missing");
-  auto number = json_number(*revision, "revision", 1, std::numeric_limits<uint64_t>::max() / 2);
+  auto number = json_number(*revision, "revision", 1, kRevisionMost);
   auto seed = read_hex(*object, "flow_seed");
   auto cluster = read_hex(*object, "cluster");
   for (const auto* one : {&number, &seed, &cluster})

@@ -8,6 +8,8 @@
 //   plans/web       gue: the plan (change_plan.h)
 //   services/203.0.113.10:443/tcp
 //                   {"pool":"web"}
+//   writes/edge-1   {"mark":"<hex>"}: which write of this node was its last (store_etcd.h); no part
+//                   of the intent
 //
 // Each value is sealed with its key (sealed_text.h). Every change writes the head.
 #pragma once
@@ -35,6 +37,8 @@ struct IntentHead {
 };
 
 inline constexpr const char* kHeadKey = "head";
+// What any reader of JSON keeps exactly; a head with more is not read.
+inline constexpr uint64_t kRevisionMost = uint64_t{1} << 53;
 
 std::string write_head(const IntentHead& head);  // sealed
 Result<IntentHead> read_head(std::string_view value);

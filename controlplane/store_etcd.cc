@@ -3,18 +3,24 @@
 
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <ctime>
 #include <utility>
+
+#include "controlplane/json_text.h"
+#include "controlplane/random_number.h"
 
 namespace guideway {
 namespace {
 
 constexpr std::chrono::milliseconds kLook{250};
 constexpr int64_t kSaveContact = 10;  // seconds
+// No cluster makes so many changes. A head that a slip of somebody's pen has sent far ahead would
+// else be every node's, and nothing could come after it.
+constexpr uint64_t kAheadMost = uint64_t{1} << 32;
 constexpr const char* kDiffers =
     "this node's intent and the cluster's differ, so it is not a member";
 
@@ -38,12 +44,6 @@ Intent settings_of(Intent intent) {
 // Without that a node further from etcd's leader may lose each race, and its changes never get in.
 constexpr auto kRestMost = std::chrono::milliseconds(250);
 constexpr int kRestFactor = 4;
-
-uint64_t random_number() {
-  uint64_t out = 0;
-  while (out == 0 && getrandom(&out, sizeof out, 0) == sizeof out) continue;
-  return out;
-}
 
 }  // namespace
 
@@ -85,8 +85,17 @@ void EtcdStore::look() {
   pump();
   // The watch should have told who was faster long since.
   if (stale_ == head_revision_ && Clock::now() - stale_since_ > pace_.again) load();
+  if (!copy_problem_.empty() || !member_problem_.empty()) {
+    // The disk was full, perhaps. Meanwhile the copy is as old as its time says.
+    if (Clock::now() - kept_at_ < pace_.again) return;
+    kept_at_ = Clock::now();
+    if (!copy_problem_.empty()) keep_copy();
+    if (!member_problem_.empty()) keep_member_file();
+    return;
+  }
   const int64_t now = std::time(nullptr);
-  if (!current_ || membership_ != Membership::member || now < last_contact_ + kSaveContact) return;
+  const bool is_time = std::abs(now - last_contact_) >= kSaveContact;
+  if (!current_ || membership_ != Membership::member || !is_time) return;
   last_contact_ = now;
   // Its time says how old the copy is, should etcd not be there at the next start.
   (void)utimensat(AT_FDCWD, config_.member_file.c_str(), nullptr, AT_SYMLINK_NOFOLLOW);
@@ -144,14 +153,17 @@ void EtcdStore::on_loaded(EtcdResult<EtcdRange> range, uint64_t answers) {
   stale_ = -1;
   keys_.restart(*intent_);
   revisions_.clear();
+  mark_.clear();
   head_revision_ = 0;
   for (const EtcdKeyValue& entry : range->entries) take(entry, false);
+  auto settled = take_settled();
   decide(range->revision);
+  answer(settled);
 }
 
 void EtcdStore::decide(int64_t revision) {
   if (!keys_.has_head()) {
-    if (cluster_ == 0 || joining_) return found();
+    if (cluster_ == 0 || joining_ || founding_) return found();
     lose("etcd holds no intent below " + config_.prefix + ": it was wiped, or the prefix is wrong");
     return follow(revision);
   }
@@ -166,6 +178,14 @@ void EtcdStore::decide(int64_t revision) {
   IntentKeys trial = keys_;
   auto next = trial.intent(last);
   if (!next) return;  // cannot be: the head is good
+  if (head->part && founding_ && known) return found(*next, head_revision_);
+  if (head->part && !known) {
+    // Nobody joins a half one.
+    lose("etcd: the cluster's intent is being written by " + json_path("", head->by) +
+         ": it must finish, or all below " + key("") + " be deleted");
+    if (joining_) std::exchange(joining_, nullptr)(fail("cluster", problem_));
+    return load_later();
+  }
   const bool takes = known || joining_ || is_empty(*intent_) ||
                      same_content(settings_of(*intent_), settings_of(*next));
   if (!takes) {
@@ -176,48 +196,19 @@ void EtcdStore::decide(int64_t revision) {
     told();
     return load_later();
   }
-  if (head->revision < intent_->revision ||
-      (head->revision == intent_->revision && !same_content(*intent_, *next)))
-    return bump(intent_->revision + 1);
+  const bool is_older = head->revision < intent_->revision ||
+                        (head->revision == intent_->revision && !same_content(*intent_, *next));
+  if (is_older && !head->part) return bump(intent_->revision + 1);
   membership_ = Membership::member;
-  if (!known || left_) {
-    left_ = false;
+  if (!known || left_ || founding_) {
+    left_ = founding_ = false;
     cluster_ = head->cluster;
-    if (auto written = write_member_file(); !written) {
-      spdlog::error("{}", written.error().text());
-      copy_problem_ = written.error().text();
-    }
+    keep_member_file();
     spdlog::info("member of cluster {:016x} revision={}", cluster_, head->revision);
   }
   follow(revision);
-  absorb(false, known ? *intent_ : Intent{});
+  absorb(known ? *intent_ : Intent{});
   if (joining_) std::exchange(joining_, nullptr)({});
-}
-
-// The first node makes its intent the cluster's.
-void EtcdStore::found() {
-  Flight flight;
-  flight.before = std::make_shared<const Intent>();
-  flight.after = *intent_;
-  flight.after.revision = intent_->revision + 1;
-  flight.writes = key_writes(Intent{}, flight.after);
-  flight.cluster = random_number();
-  flight.founds = true;
-  flight_ = std::move(flight);
-  write_next();
-}
-
-void EtcdStore::bump(uint64_t revision) {
-  Flight flight;
-  flight.before = intent_;
-  flight.after = *intent_;
-  flight.after.revision = revision;
-  flight.cluster = keys_.head()->cluster;
-  flight.after.flow_seed = keys_.head()->flow_seed;
-  flight.head = head_revision_;
-  flight.founds = true;
-  flight_ = std::move(flight);
-  write_next();
 }
 
 void EtcdStore::follow(int64_t revision) {
@@ -231,13 +222,16 @@ void EtcdStore::follow(int64_t revision) {
     watch_ = 0;
     // It may be another store (a backup), whose revisions begin anew.
     events_revision_ = loaded_revision_ = 0;
+    lose("etcd: what the watch would tell is compacted: the intent is read anew");
     load();
   };
   callbacks.on_state = [this, alive = alive_](bool connected, const std::string& why) {
     if (!*alive) return;
+    watch_broken_ = !connected;
     if (!connected) return lose("etcd: " + why);
     if (!current_) load();  // what it shows may be old
   };
+  watch_broken_ = false;
   watch_ = client_.watch(config_.prefix + "intent/", revision + 1, std::move(callbacks));
 }
 
@@ -248,6 +242,7 @@ void EtcdStore::take(const EtcdKeyValue& entry, bool removed) {
   int64_t& known = revisions_[name];
   if (entry.mod_revision <= known) return;
   known = entry.mod_revision;
+  if (name == mark_key()) mark_ = removed ? "" : entry.value;
   if (name == kHeadKey) head_revision_ = removed ? 0 : entry.mod_revision;
   if (removed) {
     keys_.remove(name);
@@ -266,16 +261,18 @@ void EtcdStore::on_events(int64_t revision, const std::vector<EtcdEvent>& events
   if (loading_) return;  // it will show this, too
   // What it is could not be told from the head as it was.
   if (membership_ == Membership::undecided && head_revision_ != before) return load();
-  absorb(false);
+  auto settled = take_settled();
+  absorb();
+  answer(settled);
   pump();
 }
 
-void EtcdStore::absorb(bool as_it_is) {
-  absorb(as_it_is, *intent_);
+void EtcdStore::absorb() {
+  absorb(*intent_);
 }
 
-// `as_it_is`: also if its writer has not finished. `last`: what stays of that which cannot be read.
-void EtcdStore::absorb(bool as_it_is, const Intent& last) {
+// `last`: what stays of that which cannot be read.
+void EtcdStore::absorb(const Intent& last) {
   if (membership_ != Membership::member) return;
   auto head = keys_.head();
   if (!head) {
@@ -285,15 +282,14 @@ void EtcdStore::absorb(bool as_it_is, const Intent& last) {
   if (head->cluster != cluster_) {
     return lose("etcd: " + key(kHeadKey) + " is of another cluster: the intent stays as it was");
   }
-  part_ = head->part && !as_it_is;
+  if (last.revision != 0 && head->revision > last.revision + kAheadMost) {
+    return lose("etcd: " + key(kHeadKey) + " has revision " + std::to_string(head->revision) +
+                ", far ahead of " + std::to_string(last.revision) + ": the intent stays as it was");
+  }
+  part_ = head->part;
   loop_.cancel(std::exchange(unfinished_, 0));
   if (part_) {
-    unfinished_ = loop_.after(pace_.unfinished, [this] {
-      unfinished_ = 0;
-      spdlog::warn("a change of {} was left unfinished", keys_.head() ? keys_.head()->by : "");
-      absorb(true);
-      pump();
-    });
+    unfinished_ = loop_.after(pace_.unfinished, [this] { claim(); });
     return;
   }
   auto next = keys_.intent(last);
@@ -307,14 +303,19 @@ void EtcdStore::become(Intent next) {
   refused_ = keys_.refused();
   if (next == *intent_) return;
   intent_ = std::make_shared<const Intent>(std::move(next));
-  auto saved = copy_->save(*intent_);
-  copy_problem_ = saved ? "" : saved.error().text();
-  if (!saved) spdlog::error("no copy of the intent is kept: {}", copy_problem_);
+  keep_copy();
   if (on_intent_) on_intent_(intent_);
 }
 
+void EtcdStore::keep_copy() {
+  auto saved = copy_->save(*intent_);
+  const std::string before = std::exchange(copy_problem_, saved ? "" : saved.error().text());
+  if (!saved && before != copy_problem_)
+    spdlog::error("no copy of the intent is kept: {}", copy_problem_);
+}
+
 void EtcdStore::set_current() {
-  if (reads_done_ != reads_wanted_) return;
+  if (reads_done_ != reads_wanted_ || watch_broken_) return;
   problem_.clear();
   if (std::exchange(current_, true)) return;
   spdlog::info("cluster: following etcd revision={}", intent_->revision);
@@ -339,7 +340,8 @@ EtcdStore::State EtcdStore::state() const {
   out.left = left_;
   out.current = current_ && membership_ == Membership::member;
   out.cluster = cluster_;
-  out.problem = problem_.empty() ? copy_problem_ : problem_;
+  for (const std::string* one : {&problem_, &copy_problem_, &member_problem_})
+    if (!one->empty()) out.problem += (out.problem.empty() ? "" : "; ") + *one;
   out.last_contact = out.current ? int64_t{std::time(nullptr)} : last_contact_;
   for (const auto& [name, why] : refused_) out.refused[key(name)] = why;
   return out;

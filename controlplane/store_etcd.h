@@ -88,7 +88,7 @@ class EtcdStore : public Store {
     std::string who, what;
     Done done;
     Clock::time_point until;
-    bool maybe_done = false;  // etcd did not answer
+    std::string mark;  // of a write that etcd did not answer for: if it is there, this was done
     // What came of it on the intent that it was tried on.
     std::optional<RefusedChange> refused;
     std::shared_ptr<const Intent> before, after;
@@ -103,6 +103,7 @@ class EtcdStore : public Store {
     int64_t head = 0;    // etcd's revision of the head that it builds upon
     uint64_t cluster = 0;
     bool founds = false;  // not a change: the store is read anew afterwards
+    std::string mark;     // goes in with the last of the writes
     Clock::time_point began = Clock::now();
   };
 
@@ -118,17 +119,23 @@ class EtcdStore : public Store {
   void on_loaded(EtcdResult<EtcdRange> range, uint64_t answers);
   void decide(int64_t revision);
   void found();
+  void found(const Intent& there, int64_t head);
+  void start_founding(Flight flight);
   void follow(int64_t revision);
   void on_events(int64_t revision, const std::vector<EtcdEvent>& events);
   void take(const EtcdKeyValue& entry, bool removed);
-  void absorb(bool as_it_is);
-  void absorb(bool as_it_is, const Intent& last);
+  void absorb();
+  void absorb(const Intent& last);
+  void claim();
   void become(Intent next);
+  void keep_copy();
+  void keep_member_file();
   void set_current();
   void found_stale(int64_t head);
   void lose(const std::string& why);
   void told();
   std::string key(const std::string& name) const { return config_.prefix + "intent/" + name; }
+  std::string mark_key() const { return "writes/" + config_.node; }
 
   // Changes (store_etcd_change.cc).
   void pump();
@@ -139,10 +146,13 @@ class EtcdStore : public Store {
   void on_write_failed(const EtcdError& failure);
   void finish(size_t batch);
   void verify(size_t batch);
+  std::vector<Pending> take_settled();
+  static void answer(std::vector<Pending>& settled);
   void rest(Clock::duration took);
   void answer_all(const RefusedChange& refused);
   void answer_late();
   RefusedChange no_etcd() const;
+  static RefusedChange unsure(const std::string& why);
   void bump(uint64_t revision);
 
   EventLoop& loop_;
@@ -156,17 +166,22 @@ class EtcdStore : public Store {
   std::function<void(Result<void>)> joining_;
 
   Membership membership_ = Membership::undecided;
-  uint64_t cluster_ = 0;  // of the member file
+  uint64_t cluster_ = 0;   // of the member file
+  bool founding_ = false;  // what it makes the cluster's may not be whole there yet
   bool left_ = false;
   bool current_ = false;
   std::string problem_ = "etcd has not answered yet";
-  std::string copy_problem_;
+  std::string copy_problem_;    // of the copy of the intent
+  std::string member_problem_;  // of the member file
+  Clock::time_point kept_at_;   // when it was last tried to write them again
   Clock::time_point lost_at_;
   IntentKeys keys_;
   std::map<std::string, int64_t> revisions_;  // etcd's, of the keys
   std::map<std::string, std::string> refused_;
   int64_t head_revision_ = 0;  // etcd's, of the head; 0: it is not there
+  std::string mark_;           // of this node's last write that is in etcd
   uint64_t watch_ = 0;
+  bool watch_broken_ = false;
   int64_t events_revision_ = 0;  // of the watch
   int64_t loaded_revision_ = 0;  // of the last read; the watch may still tell what was before
   uint64_t reads_wanted_ = 0;    // read_anew()'s
@@ -177,7 +192,8 @@ class EtcdStore : public Store {
   std::deque<Pending> pending_;
   std::optional<Flight> flight_;
   bool verifying_ = false;
-  int64_t stale_ = -1;  // the head's revision that a transaction found to be old
+  uint64_t attempt_ = 0;  // of writing or verifying: an answer to an earlier one is void
+  int64_t stale_ = -1;    // the head's revision that a transaction found to be old
   Clock::time_point stale_since_;
   Clock::time_point others_at_;     // when another node's change was last seen
   EventLoop::TimerId resting_ = 0;  // until then the others have their turn

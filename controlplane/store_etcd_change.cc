@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "controlplane/pool_plan.h"
+#include "controlplane/random_number.h"
+#include "controlplane/sealed_text.h"
 #include "controlplane/store_etcd.h"
 
 namespace guideway {
@@ -69,6 +71,13 @@ void EtcdStore::pump() {
     }
   }
   if (flight.writes.empty()) return verify(flight.batch);
+  if (flight.after.revision > kRevisionMost) {
+    for (size_t i = 0; i < flight.batch; ++i)
+      pending_[i].refused = RefusedChange{
+          Refusal::not_stored, {key(kHeadKey), "has the last revision that there is", ""}};
+    return finish(flight.batch);
+  }
+  flight.mark = seal("{\"mark\":" + std::to_string(random_number()) + "}", mark_key());
   flight_ = std::move(flight);
   write_next();
 }
@@ -123,23 +132,24 @@ void EtcdStore::write_next() {
     txn.ops.push_back(one.value.empty() ? EtcdOp::remove(key(one.key))
                                         : EtcdOp::put(key(one.key), one.value));
   }
+  const bool is_last = flight.written + count == flight.writes.size();
   const IntentHead head{flight.after.revision, flight.after.flow_seed, flight.cluster, config_.node,
-                        flight.written + count < flight.writes.size()};
+                        !is_last};
   txn.ops.push_back(EtcdOp::put(key(kHeadKey), write_head(head)));
-  client_.txn(std::move(txn),
-              [this, alive = alive_, count, head](EtcdResult<EtcdTxnResult> result) {
-                if (!*alive || !flight_) return;
-                if (result && result->succeeded) {
-                  const Flight& wrote = *flight_;
-                  for (size_t i = 0; i < count && !wrote.founds; ++i) {
-                    const KeyWrite& one = wrote.writes[wrote.written + i];
-                    take({key(one.key), one.value, 0, result->revision, 0}, one.value.empty());
-                  }
-                  if (!wrote.founds)
-                    take({key(kHeadKey), write_head(head), 0, result->revision, 0}, false);
-                }
-                on_written(result, count);
-              });
+  if (is_last && !flight.founds) txn.ops.push_back(EtcdOp::put(key(mark_key()), flight.mark));
+  client_.txn(std::move(txn), [this, alive = alive_, attempt = ++attempt_, count,
+                               head](EtcdResult<EtcdTxnResult> result) {
+    if (!*alive || attempt != attempt_) return;
+    if (result && result->succeeded) {
+      const Flight& wrote = *flight_;
+      for (size_t i = 0; i < count && !wrote.founds; ++i) {
+        const KeyWrite& one = wrote.writes[wrote.written + i];
+        take({key(one.key), one.value, 0, result->revision, 0}, one.value.empty());
+      }
+      if (!wrote.founds) take({key(kHeadKey), write_head(head), 0, result->revision, 0}, false);
+    }
+    on_written(result, count);
+  });
 }
 
 void EtcdStore::on_written(const EtcdResult<EtcdTxnResult>& result, size_t count) {
@@ -169,7 +179,7 @@ void EtcdStore::on_written(const EtcdResult<EtcdTxnResult>& result, size_t count
     spdlog::info("changed revision={} who=\"{}\" what=\"{}\" stored_ms={:.1f}", done.after.revision,
                  one.who, one.what, took.count());
   }
-  absorb(false);
+  absorb();
   finish(done.batch);
 }
 
@@ -189,8 +199,12 @@ void EtcdStore::on_write_failed(const EtcdError& failure) {
     return finish(flight.batch);
   }
   if (failure.kind == EtcdFailure::unknown) {
-    for (size_t i = 0; i < flight.batch; ++i) pending_[i].maybe_done = true;
+    for (size_t i = 0; i < flight.batch; ++i) {
+      Pending& one = pending_[i];
+      if (!one.refused && one.after != one.before) one.mark = flight.mark;
+    }
     lose("etcd: " + failure.text);
+    ++reads_wanted_;  // one that is under way may not see it
   }
   load();  // and then again
 }
@@ -203,8 +217,9 @@ void EtcdStore::found_stale(int64_t head) {
 // Nothing differs, by what is known here: is that the newest?
 void EtcdStore::verify(size_t batch) {
   verifying_ = true;
-  client_.range(key(kHeadKey), [this, alive = alive_, batch](EtcdResult<EtcdRange> range) {
-    if (!*alive) return;
+  client_.range(key(kHeadKey), [this, alive = alive_, attempt = ++attempt_,
+                                batch](EtcdResult<EtcdRange> range) {
+    if (!*alive || attempt != attempt_) return;
     verifying_ = false;
     if (!range) {
       lose("etcd: " + range.error().text);
@@ -225,25 +240,52 @@ void EtcdStore::finish(size_t batch) {
     done.push_back(std::move(pending_.front()));
     pending_.pop_front();
   }
-  for (Pending& one : done) {
-    // Of one that may have been made before, gone is gone.
-    const bool was_done =
-        one.maybe_done && one.refused && one.refused->refusal == Refusal::not_found;
-    if (one.refused && !was_done) {
+  answer(done);
+  pump();
+}
+
+// Those that etcd did not answer for, and that are in it.
+std::vector<EtcdStore::Pending> EtcdStore::take_settled() {
+  std::vector<Pending> out;
+  for (auto at = pending_.begin(); at != pending_.end();) {
+    if (flight_ || at->mark.empty() || at->mark != mark_) {
+      ++at;
+      continue;
+    }
+    out.push_back(std::move(*at));
+    at = pending_.erase(at);
+  }
+  return out;
+}
+
+void EtcdStore::answer(std::vector<Pending>& settled) {
+  for (Pending& one : settled) {
+    if (one.refused) {
       one.done(tl::unexpected(*one.refused));
-    } else if (one.after == one.before) {
-      one.done(Changed{intent_, intent_});
     } else {
       one.done(Changed{one.before, one.after});
     }
   }
-  pump();
 }
 
+RefusedChange EtcdStore::unsure(const std::string& why) {
+  return {Refusal::unsure,
+          {"cluster", why + ": the change may be made, now or in a moment",
+           "look again when etcd is back"}};
+}
+
+// What is being written may be in etcd all the same.
 void EtcdStore::answer_all(const RefusedChange& refused) {
+  const size_t under_way = flight_ ? flight_->batch : 0;
+  ++attempt_;
   flight_.reset();
   verifying_ = false;
-  for (Pending& one : std::exchange(pending_, {})) one.done(tl::unexpected(refused));
+  size_t at = 0;
+  for (Pending& one : std::exchange(pending_, {})) {
+    const bool maybe = !one.mark.empty() || (at < under_way && one.after != one.before);
+    ++at;
+    one.done(tl::unexpected(maybe ? unsure(refused.error.message) : refused));
+  }
 }
 
 // Those whose time is over. What is being written has its own time limit, in the client.
@@ -261,14 +303,7 @@ void EtcdStore::answer_late() {
     at = pending_.erase(at);
   }
   for (Pending& one : late) {
-    if (!one.maybe_done) {
-      one.done(tl::unexpected(no_etcd()));
-      continue;
-    }
-    one.done(tl::unexpected(
-        RefusedChange{Refusal::unsure,
-                      {"cluster", "etcd did not answer: the change may be made, now or in a moment",
-                       "look again when etcd is back"}}));
+    one.done(tl::unexpected(one.mark.empty() ? no_etcd() : unsure("etcd did not answer")));
   }
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <atomic>
+#include <limits>
 #include <string>
 
 #include "tests/controlplane/fake_etcd.h"
@@ -18,12 +19,26 @@ class EtcdRelay {
 
   // Watches that are opened from now on begin, and tell nothing; also those that are open by then.
   void set_silent(bool silent) { silent_ = silent; }
+  // Watches get no answer at all.
+  void refuse_watches(bool refuse) { refuse_watches_ = refuse; }
+  // So many more transactions are passed on; then they get no answer, and do not take place.
+  void let_pass(int txns) { txns_left_ = txns; }
+  // So many transactions take place, and their answers are lost.
+  void lose_answers(int txns) { answers_lost_ = txns; }
+  // Transactions take place, and are not answered while this is set.
+  void hold_answers(bool hold) { holding_ = hold; }
+  size_t txns() { return server_.count("/v3/kv/txn"); }
+  size_t reads() { return server_.count("/v3/kv/range"); }
   size_t watches() { return server_.count("/v3/watch"); }
   const std::string& url() const { return server_.url; }
 
  private:
   bool serve(const FakeEtcd::Request& request, const FakeEtcd::Peer& peer) {
     const bool is_watch = request.path == "/v3/watch";
+    const bool is_txn = request.path == "/v3/kv/txn";
+    if (is_watch && refuse_watches_) return false;
+    if (is_txn && txns_left_-- <= 0) return false;
+    const bool loses = is_txn && answers_lost_ > 0 && answers_lost_-- > 0;
     UniqueFd etcd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_in address{};
     address.sin_family = AF_INET;
@@ -45,6 +60,8 @@ class EtcdRelay {
       const ssize_t n = recv(etcd.get(), buffer, sizeof buffer, 0);
       if (n <= 0) return false;
       if (is_watch && begun && silent_) continue;
+      if (loses) return false;
+      while (is_txn && holding_ && !stopping_ && !peer.has_gone()) poll(nullptr, 0, 1);
       begun = true;  // the first piece says that the watch is created
       if (!peer.send(std::string(buffer, static_cast<size_t>(n)))) return false;
     }
@@ -53,6 +70,10 @@ class EtcdRelay {
 
   const uint16_t port_;
   std::atomic<bool> silent_{false};
+  std::atomic<bool> refuse_watches_{false};
+  std::atomic<bool> holding_{false};
+  std::atomic<int> txns_left_{std::numeric_limits<int>::max()};
+  std::atomic<int> answers_lost_{0};
   std::atomic<bool> stopping_{false};
   struct Stop {
     std::atomic<bool>& stopping;

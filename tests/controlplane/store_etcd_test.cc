@@ -4,8 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
+#include <filesystem>
 #include <memory>
+#include <optional>
 #include <set>
 
 #include "tests/controlplane/etcd_relay.h"
@@ -511,9 +514,193 @@ TEST_F(EtcdStoreTest, AnUnfinishedChangeIsTakenAsItIsAfterAWhile) {
   for (const KeyWrite& write : key_writes(before, after))
     one.write("intent/" + write.key, write.value);
   EXPECT_EQ(one.intent(), before);
-  ASSERT_TRUE(one.until_revision(after.revision));
+  // Under a revision of its own: that of the whole is the whole's.
+  ASSERT_TRUE(one.until_revision(after.revision + 1));
+  after.revision += 1;
   EXPECT_EQ(one.intent(), after);
   one.must(add_backend(1));
+}
+
+// Its writer was only slow: the rest of the change goes upon what the others made of its half.
+TEST_F(EtcdStoreTest, ASlowWritersHalfIsNeverTakenForTheWhole) {
+  constexpr int kServices = 450;
+  EtcdRelay relay(etcd_.url(0));
+  TestNode slow({relay.url()}, "n1", ""), two(etcd_, "n2");
+  ASSERT_TRUE(slow.until_current());
+  ASSERT_TRUE(two.until_current());
+  slow.must(add_pool("web"));
+  std::atomic<bool> done{false};
+  relay.let_pass(2);
+  slow.order(
+      [](const Intent& before) -> ChangeResult {
+        Intent next = before;
+        for (int i = 0; i < kServices; ++i) next.services[service(1000 + i)] = {"web"};
+        return next;
+      },
+      [&](const Store::ChangeOutcome&) { done = true; });
+  ASSERT_TRUE(two.until([](EtcdStore& store) { return store.intent()->services.size() == 200; }));
+  const Intent half = two.intent();
+  relay.let_pass(1000);
+  ASSERT_TRUE(slow.until([&](EtcdStore&) { return done.load(); }));
+  ASSERT_TRUE(slow.until_current());
+  slow.must(add_backend(1));
+  ASSERT_TRUE(two.until_revision(slow.intent().revision));
+  EXPECT_EQ(two.intent(), slow.intent());
+  EXPECT_GT(two.intent().revision, half.revision);
+  EXPECT_EQ(two.intent().services.size(), size_t{kServices});
+}
+
+// etcd has carried it out, and the answer is lost.
+TEST_F(EtcdStoreTest, AChangeWhoseAnswerIsLostIsMadeOnce) {
+  EtcdRelay relay(etcd_.url(0));
+  TestNode cut({relay.url()}, "n1", "");
+  ASSERT_TRUE(cut.until_current());
+  cut.must(add_pool("web"));
+  cut.must(add_backend(1));
+  const Store::Change heavier = [](const Intent& before) -> ChangeResult {
+    Intent next = before;
+    next.pools.at("web").backends.at(address(1)).weight += 1;
+    return next;
+  };
+  const uint32_t before = cut.intent().pools.at("web").backends.at(address(1)).weight;
+  for (uint32_t i = 1; i <= 3; ++i) {
+    relay.lose_answers(1);
+    cut.must(heavier);
+    EXPECT_EQ(cut.intent().pools.at("web").backends.at(address(1)).weight, before + i);
+  }
+}
+
+// Batched with one that etcd carries out, and does not answer for.
+TEST_F(EtcdStoreTest, ARefusedChangeStaysRefusedWhenTheAnswerIsLost) {
+  EtcdRelay relay(etcd_.url(0));
+  TestNode cut({relay.url()}, "n1", "");
+  ASSERT_TRUE(cut.until_current());
+  cut.must(add_pool("web"));
+  std::vector<bool> outcomes;
+  relay.lose_answers(1000);
+  cut.run([&](EtcdStore& store, EtcdClient&) {
+    const auto note = [&](const Store::ChangeOutcome& outcome) {
+      outcomes.push_back(outcome.has_value());
+    };
+    const Store::Change wrong = [](const Intent& intent) {
+      return remove_backend(intent, "web", address(99));
+    };
+    store.change(add_backend(1), "test", "first", note);
+    store.change(add_backend(2), "test", "second", note);
+    store.change(wrong, "test", "nothing there", note);
+  });
+  relay.lose_answers(2);
+  ASSERT_TRUE(cut.until([&](EtcdStore&) { return outcomes.size() == 3; }));
+  EXPECT_EQ(std::count(outcomes.begin(), outcomes.end(), true), 2);
+  EXPECT_EQ(cut.intent().pools.at("web").backends.size(), 2u);
+}
+
+TEST_F(EtcdStoreTest, LeavingInTheMidstOfAWriteDoesNotDenyIt) {
+  EtcdRelay relay(etcd_.url(0));
+  TestNode one(etcd_, "n1"), cut({relay.url()}, "n2", "");
+  ASSERT_TRUE(one.until_current());
+  one.must(add_pool("web"));
+  ASSERT_TRUE(cut.until_revision(one.intent().revision));
+  relay.hold_answers(true);
+  std::optional<Store::ChangeOutcome> outcome;
+  cut.order(add_backend(1), [&](Store::ChangeOutcome its) { outcome = std::move(its); });
+  ASSERT_TRUE(one.until([](EtcdStore& store) {
+    return store.intent()->pools.at("web").backends.size() == 1;
+  })) << "it has taken place";
+  cut.run([&](EtcdStore& store, EtcdClient&) {
+    ASSERT_FALSE(outcome);
+    ASSERT_TRUE(store.leave());
+  });
+  ASSERT_TRUE(outcome && !*outcome);
+  EXPECT_EQ(outcome->error().refusal, Refusal::unsure);
+  relay.hold_answers(false);
+}
+
+// Its own intent is larger than one transaction, and it is cut off after the first.
+TEST_F(EtcdStoreTest, AFoundingThatWasCutInTwoIsGoneOnWith) {
+  constexpr int kServices = 250;
+  TemporaryDirectory state;
+  Intent own;
+  {
+    auto file = FileStore::open(state.path);
+    own = (*file)->load().value();
+    own.revision = 40;
+    own.pools["mine"];
+    for (int i = 0; i < kServices; ++i) own.services[service(1000 + i)] = {"mine"};
+    ASSERT_TRUE((*file)->save(own));
+  }
+  EtcdRelay relay(etcd_.url(0));
+  relay.let_pass(1);
+  std::optional<TestNode> one(std::in_place, std::vector{relay.url()}, "n1", state.path);
+  ASSERT_TRUE(one->until([&](EtcdStore&) { return relay.txns() >= 2; })) << "the other is refused";
+  TestNode two(etcd_, "n2");
+  ASSERT_TRUE(two.until([](EtcdStore& store) {
+    return store.state().problem.find("being written by n1") != std::string::npos;
+  })) << two.state().problem;
+  EXPECT_TRUE(two.intent().services.empty());
+  one.reset();
+  relay.let_pass(1000);
+  one.emplace(std::vector{relay.url()}, "n1", state.path);
+  ASSERT_TRUE(one->until_current()) << one->state().problem;
+  ASSERT_TRUE(two.until_current()) << two.state().problem;
+  EXPECT_EQ(one->intent().services.size(), size_t{kServices});
+  EXPECT_EQ(two.intent(), one->intent());
+}
+
+TEST_F(EtcdStoreTest, AHeadThatIsFarAheadIsNotTaken) {
+  TestNode one(etcd_, "n1");
+  ASSERT_TRUE(one.until_current());
+  one.must(add_pool("web"));
+  const Intent before = one.intent();
+  const IntentHead good{before.revision, before.flow_seed, one.state().cluster, "n1", false};
+  for (const uint64_t revision : {kRevisionMost, uint64_t{1} << 63}) {
+    IntentHead bad = good;
+    bad.revision = revision;
+    one.write("intent/head", write_head(bad));
+    ASSERT_TRUE(one.until([](EtcdStore& store) { return !store.state().current; }));
+    EXPECT_EQ(one.intent(), before);
+    one.write("intent/head", write_head(good));
+    ASSERT_TRUE(one.until_current()) << one.state().problem;
+  }
+  one.must(add_backend(1));
+  EXPECT_EQ(one.intent().revision, before.revision + 1);
+}
+
+// What the disk did not take is written when it does, and its age is not hidden meanwhile.
+TEST_F(EtcdStoreTest, TheCopyIsWrittenWhenTheDiskTakesItAgain) {
+  TestNode one(etcd_, "n1");
+  ASSERT_TRUE(one.until_current());
+  one.must(add_pool("web"));
+  const std::string in_the_way = one.directory() + "/intent.json.new";
+  std::filesystem::create_directory(in_the_way);
+  one.must(add_backend(1));
+  EXPECT_NE(one.state().problem, "");
+  std::filesystem::remove(in_the_way);
+  ASSERT_TRUE(one.until([](EtcdStore& store) { return store.state().problem.empty(); }));
+  const Intent newest = one.intent();
+  one.end();
+  auto copy = FileStore::open(one.directory());
+  ASSERT_TRUE(copy) << copy.error().text();
+  EXPECT_EQ((*copy)->load().value(), newest);
+}
+
+// etcd answers all else.
+TEST_F(EtcdStoreTest, WithoutAWatchItIsNotCurrent) {
+  EtcdRelay relay(etcd_.url(0));
+  TestNode cut({relay.url()}, "n1", "");
+  ASSERT_TRUE(cut.until_current());
+  relay.refuse_watches(true);
+  etcd_.end(0);
+  ASSERT_TRUE(cut.until([](EtcdStore& store) { return !store.state().current; }));
+  etcd_.start(0);
+  const size_t reads = relay.reads();
+  ASSERT_TRUE(cut.until([&](EtcdStore& store) {
+    store.read_anew();
+    return relay.reads() > reads + 20;
+  }));
+  EXPECT_FALSE(cut.state().current);
+  relay.refuse_watches(false);
+  EXPECT_TRUE(cut.until_current()) << cut.state().problem;
 }
 
 // What nobody knows, and what is far too large.
