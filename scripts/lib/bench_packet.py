@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 
+import bench_workers
 from bench_process import Guideway, Testpmd, generator, scenario
 from failure_report import machine, machine_text
 
@@ -126,6 +127,11 @@ def main():
             result["packets"].append(measured)
             show(measured)
             pathlib.Path(path).write_text(json.dumps(result))
+        result["workers"] = bench_workers.measure(rounds, seconds, directory)
+        if result["workers"]:
+            bench_workers.show(result["workers"])
+    result["ok"] = not result.get("failures")
+    pathlib.Path(path).write_text(json.dumps(result))
     return 1 if result.get("failures") else 0
 
 

@@ -13,7 +13,8 @@ BUILD = pathlib.Path(os.environ["GUIDEWAY_BUILD"])
 CORE = max(os.sched_getaffinity(0))
 SLOTS = 65537
 WORKERS_OFFSET_AT, RECEIVED_AT, FLOWS_AT, VERDICTS_AT = 64, 8, 16, 64  # dataplane/abi.h
-GENERATION_AT = 32
+GENERATION_AT, WORKER_BYTES = 32, 576
+STAMP_BYTES = 128  # tests/bench/stamp.h
 BURST, BUFFERS = 64, 12288  # of guideway-dataplane; testpmd is told to use the same
 
 
@@ -42,17 +43,18 @@ class Process:
                 self.fail(f"no {what}")
             time.sleep(0.01)
 
-    def stamp(self):
+    def stamp(self, thread=0):
         """(received, sent, cpu_ns, wall_ns)"""
+        at = STAMP_BYTES * thread
         with self.stats.open("rb") as file:
-            region = mmap.mmap(file.fileno(), 40, prot=mmap.PROT_READ)
+            region = mmap.mmap(file.fileno(), at + 40, prot=mmap.PROT_READ)
         while True:
-            first = struct.unpack("<5Q", region[:40])
-            if first[0] % 2 == 0 and struct.unpack("<5Q", region[:40]) == first:
+            first = struct.unpack_from("<5Q", region, at)
+            if first[0] % 2 == 0 and struct.unpack_from("<5Q", region, at) == first:
                 return first[1:]
 
     def runs(self):
-        return self.stats.exists() and self.stats.stat().st_size == 40 and self.stamp()[0] > 0
+        return self.stats.exists() and self.stats.stat().st_size >= 40 and self.stamp()[0] > 0
 
     def stop(self):
         self.process.send_signal(signal.SIGSTOP)
@@ -100,6 +102,7 @@ class Guideway(Process):
     def __init__(self, scenario, generator, directory):
         run, config = directory / "run", directory / "node.toml"
         self.churn = None
+        self.cores = scenario.get("cores", [CORE])
         super().__init__("guideway", [
             BUILD / "dataplane/guideway-dataplane", "--config", config, "--bpf-dir", BUILD / "bpf"],
             generator, self.write(directory, config, run, scenario))
@@ -131,19 +134,25 @@ class Guideway(Process):
     @staticmethod
     def write(directory, config, run, scenario):
         directory.mkdir()
+        cores = scenario.get("cores", [CORE])
         config.write_text(
             f'[node]\nname = "bench"\n[paths]\nrun = "{run}"\nstate = "{directory}/state"\n'
-            f"[dataplane]\nworkers = 1\ncores = [{CORE}]\nmemory_mb = 512\n"
+            f"[dataplane]\nworkers = {len(cores)}\ncores = {cores}\nmemory_mb = 512\n"
             f'flow_table = {scenario["flow_table"]}\n[[dataplane.ports]]\nvdev = "net_null0"\n')
         return directory / "process"
 
     def counters(self):
         data = (self.run / "counters").open("rb").read(16384)
         worker = struct.unpack_from("<Q", data, WORKERS_OFFSET_AT)[0]
+        count = len(self.cores)
+
+        def total(offset):
+            return sum(struct.unpack_from("<Q", data, worker + WORKER_BYTES * i + offset)[0]
+                       for i in range(count))
+
         return {"generation": struct.unpack_from("<Q", data, GENERATION_AT)[0],
-                "received": struct.unpack_from("<Q", data, worker + RECEIVED_AT)[0],
-                "flows": struct.unpack_from("<Q", data, worker + FLOWS_AT)[0],
-                "forwarded": struct.unpack_from("<Q", data, worker + VERDICTS_AT)[0]}
+                "received": total(RECEIVED_AT), "flows": total(FLOWS_AT),
+                "forwarded": total(VERDICTS_AT)}
 
     def check(self):
         """The flows it knows. All it received since its image must have gone to a backend."""
