@@ -127,7 +127,7 @@ def main():
             result["packets"].append(measured)
             show(measured)
             pathlib.Path(path).write_text(json.dumps(result))
-        result["workers"] = bench_workers.measure(rounds, seconds, directory)
+        result["workers"] = bench_workers.measure(3 if quick else rounds, seconds, directory)
         if result["workers"]:
             bench_workers.show(result["workers"])
     result["ok"] = not result.get("failures")
