@@ -41,8 +41,9 @@ def resident(**changes):
 
 def memory():
     out = {}
+    low = resident(**{what: fewer for what, fewer, _ in SIZES})
     for what, fewer, more in SIZES:
-        low, high = resident(**{what: fewer}), resident(**{what: more})
+        high = resident(**{**{other: few for other, few, _ in SIZES}, what: more})
         out[what] = {"fewer": fewer, "more": more, "fewer_bytes": low, "more_bytes": high,
                      "each_bytes": (high - low) / (more - fewer)}
     return out
@@ -104,7 +105,7 @@ def main():
     lab = Lab(f"foot{os.getpid()}", nodes=1, backends=1)
     try:
         lab.up()
-        result.update(idle(lab, 3 if quick else 20, [2] * 3 if quick else [2] * 10 + [60]))
+        result.update(idle(lab, 3 if quick else 20, [2] * 2 if quick else [2] * 10 + [60]))
     finally:
         lab.down()
     result["asked"] = [

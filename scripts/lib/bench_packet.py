@@ -127,7 +127,8 @@ def main():
             result["packets"].append(measured)
             show(measured)
             pathlib.Path(path).write_text(json.dumps(result))
-        result["workers"] = bench_workers.measure(3 if quick else rounds, seconds, directory)
+        states = ["quiet"] if quick else list(bench_workers.STATES)
+        result["workers"] = bench_workers.measure(rounds, seconds, directory, states)
         if result["workers"]:
             bench_workers.show(result["workers"])
     result["ok"] = not result.get("failures")

@@ -12,7 +12,9 @@ import time
 
 from bench_process import Guideway, generator, scenario
 
-# (name, cores of each process)
+# State: entries of the flow table.
+STATES = {"quiet": 65536, "learn": 1 << 21}
+# Name: cores of each process.
 WAYS = {"one worker": [[1]], "two workers": [[0, 1]], "two processes": [[0], [1]]}
 
 
@@ -33,14 +35,14 @@ def sample(processes, seconds):
     return statistics.mean(costs)
 
 
-def measure(rounds, seconds, directory):
-    """{state: {way: ns}}; None on fewer than two cores."""
+def measure(rounds, seconds, directory, states):
+    """{state: {way: ns}}, of some of the states below; None on fewer than two cores."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         return None
     out = {}
-    for release, entries in (("quiet", 65536), ("learn", 1 << 21)):
-        one = scenario(1_000_000, release=release, flow_table=entries)
+    for release in states:
+        one = scenario(1_000_000, release=release, flow_table=STATES[release])
         base = pathlib.Path(directory, f"workers-{release}")
         base.mkdir()
         ways, costs = {}, {name: [] for name in WAYS}

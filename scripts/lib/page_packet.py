@@ -114,9 +114,9 @@ def stages(result):
 
 def workers(result):
     if not result.get("workers"):
-        return "Not measured: fewer than two cores."
-    out = ["1 M flows. Two workers of one process on two cores at once; and, for what the machine itself takes of "
-           "two cores that are busy at once, two processes of one worker each.\n",
+        return "Not in this run."
+    out = ["1 M flows. Two workers of one process on two cores at once; and, for what the machine itself "
+           "takes of two cores that are busy at once, two processes of one worker each.\n",
            "| state | one worker, ns | two workers, ns | packets beside one worker's | two processes, "
            "ns | packets beside one worker's |", "|---|--:|--:|--:|--:|--:|"]
     for release, ways in result["workers"].items():

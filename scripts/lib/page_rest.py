@@ -120,8 +120,8 @@ def footprint(result):
 
 
 def size(result):
-    out = ["| from request to adopted generation | n | p50 | p99 | max | tables sent |",
-           "|---|--:|--:|--:|--:|--:|"]
+    out = [taken_on(result) + "\n", "| from request to adopted generation | n | p50 | p99 | max | tables "
+           "sent |", "|---|--:|--:|--:|--:|--:|"]
     for what, f in result["changes"].items():
         out.append(f"| {what} | {f['changes']} | {f['p50_ms']:.1f} ms | {f['p99_ms']:.1f} ms | "
                    f"{f['max_ms']:.1f} ms | {f['tables_sent']} |")
