@@ -22,9 +22,13 @@ BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 def main():
     results = {}
-    for path in sys.argv[1:]:
-        results.update(json.loads(pathlib.Path(path).read_text()))
     makers = {**page_packet.BLOCKS, **page_rest.BLOCKS}  # {block: (section, its text)}
+    known = {section for section, _ in makers.values()}
+    for path in sys.argv[1:]:
+        one = json.loads(pathlib.Path(path).read_text())
+        if not set(one) <= known:
+            sys.exit(f"{path}: no results of scripts/bench --json")
+        results.update(one)
     page = REPO / "docs/performance.md"
 
     def block(found):
