@@ -11,156 +11,17 @@ polling thread, by its own clock, over the packets that it sent: what other proc
 hypervisor's scheduler take from the core shows only as far as they disturb its caches.
 """
 import json
-import mmap
-import os
 import pathlib
 import shutil
 import signal
 import statistics
-import struct
-import subprocess
 import sys
 import tempfile
 import time
 
+import bench_workers
+from bench_process import Guideway, Testpmd, generator, scenario
 from failure_report import machine, machine_text
-
-BUILD = pathlib.Path(os.environ["GUIDEWAY_BUILD"])
-CORE = max(os.sched_getaffinity(0))
-SLOTS = 65537
-WORKERS_OFFSET_AT, RECEIVED_AT, FLOWS_AT, VERDICTS_AT = 64, 8, 16, 64  # dataplane/abi.h
-BURST, BUFFERS = 64, 12288  # of guideway-dataplane; testpmd is told to use the same
-
-
-class Process:
-    """A program that polls the generator."""
-
-    def __init__(self, name, command, generator, directory):
-        self.name = name
-        directory.mkdir()
-        self.stats = directory / "stamp"
-        self.log = (directory / "log").open("wb")
-        self.directory = directory
-        self.process = subprocess.Popen(
-            ["unshare", "--net", "env", f"GUIDEWAY_GENERATOR={generator},stats={self.stats}",
-             f"LD_PRELOAD={BUILD / 'tests/bench/bench_generator.so'}", *command],
-            stdin=subprocess.PIPE, stdout=self.log, stderr=self.log)
-
-    def fail(self, why):
-        self.end()
-        raise RuntimeError(f"{self.name}: {why}\n" + (self.directory / "log").read_text())
-
-    def wait(self, done, what, seconds=20):
-        deadline = time.monotonic() + seconds
-        while not done():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.fail(f"no {what}")
-            time.sleep(0.01)
-
-    def stamp(self):
-        """(received, sent, cpu_ns, wall_ns)"""
-        with self.stats.open("rb") as file:
-            region = mmap.mmap(file.fileno(), 40, prot=mmap.PROT_READ)
-        while True:
-            first = struct.unpack("<5Q", region[:40])
-            if first[0] % 2 == 0 and struct.unpack("<5Q", region[:40]) == first:
-                return first[1:]
-
-    def runs(self):
-        return self.stats.exists() and self.stats.stat().st_size == 40 and self.stamp()[0] > 0
-
-    def stop(self):
-        self.process.send_signal(signal.SIGSTOP)
-
-    def go(self):
-        self.process.send_signal(signal.SIGCONT)
-
-    def sample(self, seconds):
-        """ns per packet while it runs for so long, or longer on a busy core: until it has had a
-        third of that in CPU time. It is stopped before and after."""
-        self.go()
-        time.sleep(0.05)
-        before, deadline = self.stamp(), time.monotonic() + seconds
-        after = before
-        while time.monotonic() < deadline or after[2] - before[2] < seconds / 3 * 1e9:
-            if time.monotonic() > deadline + 20:
-                self.fail("polls no packets")
-            time.sleep(seconds / 20)
-            after = self.stamp()
-        self.stop()
-        received, sent, cpu, wall = (b - a for a, b in zip(before, after))
-        if sent < 0.999 * received:
-            self.fail(f"sent {sent} of {received} packets")
-        return {"ns": cpu / received, "share_of_core": cpu / wall}
-
-    def end(self):
-        self.process.kill()
-        self.process.wait()
-        self.log.close()
-
-
-class Testpmd(Process):
-    def __init__(self, mode, generator, directory):
-        super().__init__(mode, [
-            "dpdk-testpmd", f"--lcores=0@0,1@{CORE}", "--no-huge", "-m", "512", "--no-pci",
-            "--no-telemetry", "--no-shconf", "--vdev=net_null0", "--log-level=*:warning", "--",
-            f"--forward-mode={mode}", f"--burst={BURST}", "--mbcache=256",
-            f"--total-num-mbufs={BUFFERS}", "--port-topology=loop", "--nb-cores=1",
-            "--no-flush-rx", "--auto-start"], generator, directory)
-        self.wait(self.runs, "packets")
-        self.stop()
-
-
-class Guideway(Process):
-    def __init__(self, scenario, generator, directory):
-        run, config = directory / "run", directory / "node.toml"
-        super().__init__("guideway", [
-            BUILD / "dataplane/guideway-dataplane", "--config", config, "--bpf-dir", BUILD / "bpf"],
-            generator, self.write(directory, config, run, scenario))
-        self.run = run
-        # The socket is there a moment before anybody listens.
-        self.wait(lambda: "ready:" in (directory / "process/log").read_text(), "control socket")
-        done = subprocess.run(
-            [BUILD / "tests/bench/publish_image", run / "dataplane.sock", str(scenario["family"]),
-             scenario["forwarding"], str(scenario["backends"]), str(scenario["services"]),
-             str(SLOTS), scenario["release"]], capture_output=True, text=True, timeout=60)
-        if done.returncode:
-            self.fail(done.stderr)
-        self.wait(self.runs, "packets")
-        self.stop()
-        self.before = self.counters()
-
-    @staticmethod
-    def write(directory, config, run, scenario):
-        directory.mkdir()
-        config.write_text(
-            f'[node]\nname = "bench"\n[paths]\nrun = "{run}"\nstate = "{directory}/state"\n'
-            f"[dataplane]\nworkers = 1\ncores = [{CORE}]\nmemory_mb = 512\n"
-            f'flow_table = {scenario["flow_table"]}\n[[dataplane.ports]]\nvdev = "net_null0"\n')
-        return directory / "process"
-
-    def counters(self):
-        data = (self.run / "counters").open("rb").read(16384)
-        worker = struct.unpack_from("<Q", data, WORKERS_OFFSET_AT)[0]
-        return {"received": struct.unpack_from("<Q", data, worker + RECEIVED_AT)[0],
-                "flows": struct.unpack_from("<Q", data, worker + FLOWS_AT)[0],
-                "forwarded": struct.unpack_from("<Q", data, worker + VERDICTS_AT)[0]}
-
-    def check(self):
-        """The flows it knows. All it received since its image must have gone to a backend."""
-        now = self.counters()
-        received = now["received"] - self.before["received"]
-        forwarded = now["forwarded"] - self.before["forwarded"]
-        if received == 0 or forwarded < 0.9999 * received:
-            self.fail(f"forwarded {forwarded} of {received}")
-        return now["flows"]
-
-
-def scenario(flows, **changes):
-    one = {"flows": flows, "family": 4, "forwarding": "ipip", "backends": 100, "services": 1,
-           "release": "quiet", "syn": 0, "flow_table": 65536}
-    one.update(changes)
-    return one
 
 
 def entries(flows):
@@ -170,9 +31,12 @@ def entries(flows):
 def scenarios(quick):
     million = 1_000_000
     most = 10 * million
-    yield from (scenario(n) for n in (1000, million, most))
-    yield from (scenario(n, release="learn", flow_table=entries(n)) for n in (1000, million, most))
-    yield scenario(most, release="drain", syn=1)
+    # Before 10 M flows count, each is to be met once or twice: too long for --quick.
+    counts = (1000, million) if quick else (1000, million, most)
+    yield from (scenario(n) for n in counts)
+    yield from (scenario(n, release="learn", flow_table=entries(n)) for n in counts)
+    yield scenario(counts[-1], release="drain", syn=1)
+    yield scenario(million, release="churn", flow_table=entries(million))
     if quick:
         return
     yield from (scenario(n) for n in (1, 100_000))
@@ -190,13 +54,11 @@ def scenarios(quick):
 
 def measure(one, modes, rounds, seconds, directory):
     directory.mkdir()
-    generator = (f"flows={one['flows']},family={one['family']},vips={one['services']},"
-                 f"syn={one['syn']}")
     running = []
     try:
         for mode in modes:
-            running.append(Testpmd(mode, generator, directory / mode))
-        guideway = Guideway(one, generator, directory / "guideway")
+            running.append(Testpmd(mode, generator(one), directory / mode))
+        guideway = Guideway(one, generator(one), directory / "guideway")
         running.append(guideway)
         guideway.go()  # each flow is met once or twice before it counts
         time.sleep(0.2 + 4 * one["flows"] / 10e6)
@@ -205,12 +67,12 @@ def measure(one, modes, rounds, seconds, directory):
         for _ in range(rounds):
             for process in running:
                 samples[process.name].append(process.sample(seconds))
-        flows = guideway.check()
+        flows, images = guideway.check(), guideway.images()
     finally:
         for process in running:
             process.end()
         shutil.rmtree(directory)
-    result = {"scenario": one, "entries": flows, "ns": {}}
+    result = {"scenario": one, "entries": flows, "ns": {}, "images": images}
     for name, all_of_it in samples.items():
         costs = [s["ns"] for s in all_of_it]
         result["ns"][name] = {"median": statistics.median(costs), "min": min(costs),
@@ -233,7 +95,8 @@ def title(one):
 def show_head(result):
     print(f"\n== Packets: whole process, one core. On {machine_text(result['machine'])}.")
     print("   ns of the polling thread's CPU time per packet: median (min..max) of the rounds\n"
-          "   quiet: nothing to remember. learn: an entry for every flow. drain: 9 of 10 backends drain\n")
+          "   quiet: nothing to remember. learn: an entry for every flow. drain: 9 of 10 backends drain\n"
+          "   churn: each 100 ms another one of the backends is down\n")
     print(f"  {'':52}" + "".join(f"{name:>17}" for name in (*result["modes"], "guideway"))
           + f"{'entries':>12}  x 5tswap (min..max)  net of io", flush=True)
 
@@ -250,8 +113,8 @@ def main():
     quick, path = "--quick" in sys.argv[1:], sys.argv[-1]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no stopped program stays
     modes = ["io", "5tswap"] if quick else ["io", "macswap", "5tswap"]
-    rounds, seconds = (5, 0.2) if quick else (9, 0.3)
-    result = {"machine": machine(), "modes": modes, "rounds": rounds, "packets": []}
+    rounds, seconds = (5, 0.12) if quick else (9, 0.3)
+    result = {"machine": machine(), "seconds": seconds, "modes": modes, "rounds": rounds, "packets": []}
     show_head(result)
     with tempfile.TemporaryDirectory(prefix="gwbench") as directory:
         for number, one in enumerate(scenarios(quick)):
@@ -264,6 +127,12 @@ def main():
             result["packets"].append(measured)
             show(measured)
             pathlib.Path(path).write_text(json.dumps(result))
+        states = ["quiet"] if quick else list(bench_workers.STATES)
+        result["workers"] = bench_workers.measure(rounds, seconds, directory, states)
+        if result["workers"]:
+            bench_workers.show(result["workers"])
+    result["ok"] = not result.get("failures")
+    pathlib.Path(path).write_text(json.dumps(result))
     return 1 if result.get("failures") else 0
 
 

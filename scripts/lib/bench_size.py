@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 
+from failure_report import machine, machine_text
 from lab import BUILD, Lab, eventually, service_path
 from traffic import get
 
@@ -248,7 +249,7 @@ def run(lab, quick):
 
 def show(result):
     print(f"\n== Size: {result['services']} services, {result['pools']} pools, "
-          f"{result['up']} of {result['backends']} backends up\n")
+          f"{result['up']} of {result['backends']} backends up. On {machine_text(result['machine'])}.\n")
     print(f"  apply: answered after {result['apply']['answered_s']:.2f} s, every service ready after "
           f"{result['apply']['ready_s']:.2f} s")
     print(f"  status: {result['status_mb']:.1f} MB of JSON in {result['status_ms']:.0f} ms\n")
@@ -268,10 +269,11 @@ def show(result):
 
 def main():
     quick, path = "--quick" in sys.argv[1:], sys.argv[-1]
+    host = machine()
     lab = Lab(f"size{os.getpid()}", start=False, backends=HOSTS)
     try:
         start(lab)
-        result = run(lab, quick)
+        result = {"machine": host, **run(lab, quick)}
     finally:
         lab.down()
     show(result)

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // The packets of the bench: a library to preload (LD_PRELOAD) into any DPDK program. It takes the
-// place of receive and transmit of port 0, queue 0 (best a net_null device) when the program
-// starts that port: receive hands out ready packets of N flows from the queue's own mempool,
-// transmit frees them. The program, its buffers and its loop stay as they are. Preloaded, not a
-// driver for EAL's -d, because Debian's DPDK comes without the headers of drivers.
+// place of receive and transmit of port 0 (best a net_null device) when the program starts that
+// port: receive hands out ready packets of N flows from the mempool of its queue 0, transmit frees
+// them. Each thread that receives has its own place in the flows, and shares nothing with others.
+// The program, its buffers and its loop stay as they are. Preloaded, not a driver for EAL's -d,
+// because Debian's DPDK comes without the headers of drivers.
 //
 // GUIDEWAY_GENERATOR="flows=N,family=4|6,vips=K,syn=0|1,stats=FILE"
 //   flows  1 to 2^26; taken in an order that looks random and visits each once before any again
 //   vips   the flows are spread over so many: 198.18.0.1, ... or 2001:db8:2::1, ...; TCP port 80
 //   syn    1: every packet a SYN; 0: ACK of an established connection
-//   stats  a file of one Stamp, written every 1024 bursts by the polling thread
+//   stats  a file of kStampsMax stamps, kStampBytes apart: one for each polling thread, in the
+//   order
+//          of their first packets; written every 1024 bursts by the thread
 // IPv4 frames have 64 bytes, IPv6 frames 74.
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -19,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -29,6 +33,8 @@
 
 namespace {
 
+using guideway::kStampBytes;
+using guideway::kStampsMax;
 using guideway::Stamp;
 
 constexpr unsigned kStampEvery = 1024;  // bursts: the clock's system call is lost in them
@@ -51,7 +57,20 @@ struct Generator {
   uint64_t sent = 0;
   Stamp* stamp = nullptr;
 };
+// As it is set up. Each thread has a copy of its own.
 Generator generator;
+std::atomic<unsigned> threads = 0;
+thread_local Generator own;
+
+// On a thread's first burst.
+void start_thread() {
+  const unsigned number = threads.fetch_add(1) % kStampsMax;
+  own = generator;
+  own.flow = static_cast<uint32_t>(uint64_t{number} * own.flows / kStampsMax);
+  if (own.stamp)
+    own.stamp = reinterpret_cast<Stamp*>(reinterpret_cast<uint8_t*>(own.stamp) +
+                                         size_t{number} * kStampBytes);
+}
 
 uint64_t nanoseconds(clockid_t clock) {
   timespec now{};
@@ -99,7 +118,8 @@ void write_packet(const Generator& g, uint32_t flow, uint8_t* at) {
 }
 
 uint16_t receive(void*, rte_mbuf** packets, uint16_t count) {
-  Generator& g = generator;
+  Generator& g = own;
+  if (!g.pool) start_thread();
   if (rte_pktmbuf_alloc_bulk(g.pool, packets, count) != 0) return 0;
   for (uint16_t i = 0; i < count; ++i) {
     g.flow += g.step;
@@ -116,7 +136,7 @@ uint16_t receive(void*, rte_mbuf** packets, uint16_t count) {
 
 uint16_t transmit(void*, rte_mbuf** packets, uint16_t count) {
   rte_pktmbuf_free_bulk(packets, count);
-  generator.sent += count;
+  own.sent += count;
   return count;
 }
 
@@ -135,8 +155,10 @@ uint32_t step_of(uint32_t flows) {
 
 void map_stats(const std::string& path) {
   const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (fd < 0 || ftruncate(fd, sizeof(Stamp)) != 0) give_up("cannot write " + path);
-  void* at = mmap(nullptr, sizeof(Stamp), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (fd < 0 || ftruncate(fd, size_t{kStampsMax} * kStampBytes) != 0)
+    give_up("cannot write " + path);
+  void* at =
+      mmap(nullptr, size_t{kStampsMax} * kStampBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   close(fd);
   if (at == MAP_FAILED) give_up("cannot map " + path);
   generator.stamp = static_cast<Stamp*>(at);

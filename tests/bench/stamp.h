@@ -16,4 +16,8 @@ struct Stamp {
 };
 static_assert(sizeof(Stamp) == 40);
 
+// A cache line each, and the next one, which some processors fetch along.
+inline constexpr unsigned kStampBytes = 128;
+inline constexpr unsigned kStampsMax = 8;
+
 }  // namespace guideway

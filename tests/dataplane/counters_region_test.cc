@@ -26,6 +26,27 @@ class CountersRegionTest : public testing::Test {
   std::string path_;
 };
 
+// Of two workers nothing that one writes is in a cache line that the other writes.
+TEST_F(CountersRegionTest, WorkersShareNoCacheLine) {
+  CountersRegion region = std::move(*CountersRegion::open(path_, 2));
+  constexpr uintptr_t kLine = 64;
+  using Lines = std::pair<uintptr_t, uintptr_t>;  // the first, and the one after the last
+  const auto lines_of = [](const auto* first, size_t count) -> Lines {
+    const auto at = reinterpret_cast<uintptr_t>(first);
+    return {at / kLine, (at + count * sizeof *first + kLine - 1) / kLine};
+  };
+  std::vector<Lines> lines[2];
+  for (uint32_t i = 0; i < 2; ++i) {
+    const WorkerCounters worker = region.worker(i);
+    lines[i] = {lines_of(worker.own, 1), lines_of(worker.services, GW_SERVICES_MAX),
+                lines_of(worker.backends, GW_BACKENDS_MAX)};
+  }
+  for (const Lines& one : lines[0]) {
+    for (const Lines& other : lines[1])
+      EXPECT_TRUE(one.second <= other.first || other.second <= one.first);
+  }
+}
+
 TEST_F(CountersRegionTest, ARestartGoesOnAndNamesWhatWasInFlight) {
   {
     CountersRegion region = std::move(*CountersRegion::open(path_, 2));
