@@ -61,12 +61,14 @@ void FlowTable::prefault() {
 bool FlowTable::learn(uint64_t hash, uint16_t backend, FlowSign sign, uint16_t now) {
   Flow* place = nullptr;
   if (sets_) {
-    // By preference: its own entry, a free one, the oldest of those that sent only one packet.
+    // By preference: its own entry, a free one, the oldest of those that sent only one packet, one
+    // that is ending. (A single FIN that nobody knows makes such a one, too.)
     unsigned best = 0;
     for (Flow& flow : sets_[hash & mask_].flow) {
       if (is_expired(flow, now) && flow.state != FlowState::none) forget(flow);
       const bool may_go = flow.state == FlowState::opening || flow.state == FlowState::guessed;
-      unsigned rank = may_go ? 1u + age(flow, now) : 0u;
+      unsigned rank = may_go ? 2u + age(flow, now) : 0u;
+      if (flow.state == FlowState::closing) rank = 1;
       if (flow.hash == hash) rank = 1u << 18;
       if (flow.state == FlowState::none) rank = 1u << 17;
       if (rank > best) place = &flow;

@@ -173,6 +173,20 @@ TEST(FlowTable, OnlyTheOldestOpeningFlowMakesRoom) {
   EXPECT_EQ(table.used(), 3u);
 }
 
+TEST(FlowTable, WhatIsEndingMakesRoomLast) {
+  FlowTable table = table_of(1024);
+  establish(table, rival(1), 1, 0);
+  table.learn(rival(2), 2, FlowSign::end, 0);
+  table.learn(rival(3), 3, FlowSign::data, 0);
+  table.learn(rival(4), 4, FlowSign::end, 0);
+  EXPECT_TRUE(establish(table, rival(5), 5, 1));
+  EXPECT_EQ(table.find(rival(3), 1), nullptr);
+  EXPECT_TRUE(establish(table, rival(6), 6, 1));
+  EXPECT_TRUE(establish(table, rival(7), 7, 1)) << "stray FINs and RSTs keep nobody out";
+  for (const uint64_t i : {1, 5, 6, 7}) EXPECT_EQ(table.find(rival(i), 1)->backend, i);
+  EXPECT_FALSE(table.learn(rival(8), 8, FlowSign::end, 1));
+}
+
 TEST(FlowTable, AFloodCostsNoEstablishedFlowItsEntry) {
   FlowTable table = table_of(4096);
   std::mt19937_64 random(1);
@@ -184,8 +198,9 @@ TEST(FlowTable, AFloodCostsNoEstablishedFlowItsEntry) {
   EXPECT_GT(kept.size(), 1000u);
   for (int i = 0; i < 400000; ++i) {
     const auto now = static_cast<uint16_t>(i / 10000);
-    constexpr FlowSign kSigns[] = {FlowSign::syn, FlowSign::datagram, FlowSign::data};
-    table.learn(random(), 5, kSigns[i % 3], now);
+    constexpr FlowSign kSigns[] = {FlowSign::syn, FlowSign::datagram, FlowSign::data,
+                                   FlowSign::end};
+    table.learn(random(), 5, kSigns[i % 4], now);
   }
   for (const uint64_t hash : kept) ASSERT_EQ(table.find(hash, 40)->backend, 9);
   EXPECT_LE(table.used(), table.size());
