@@ -2,6 +2,8 @@
 """Labs for the tests. Names are unique to the process, so several runs may go on at once."""
 import itertools
 import os
+import signal
+import threading
 
 import pytest
 
@@ -13,6 +15,12 @@ _numbers = itertools.count(1)
 
 def pytest_addoption(parser):
     parser.addoption("--quick", action="store_true", help="shorter loads and loops")
+
+
+def pytest_sessionstart(session):
+    """Ended from outside, a run still takes its labs down."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):
