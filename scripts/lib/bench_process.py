@@ -21,6 +21,8 @@ BURST, BUFFERS = 64, 12288  # of guideway-dataplane; testpmd is told to use the 
 class Process:
     """A program that polls the generator."""
 
+    threads = 1  # that poll
+
     def __init__(self, name, command, generator, directory):
         self.name = name
         directory.mkdir()
@@ -54,7 +56,10 @@ class Process:
                 return first[1:]
 
     def runs(self):
-        return self.stats.exists() and self.stats.stat().st_size >= 40 and self.stamp()[0] > 0
+        """Each polling thread has had packets."""
+        if not self.stats.exists() or self.stats.stat().st_size < STAMP_BYTES * (self.threads - 1) + 40:
+            return False
+        return all(self.stamp(thread)[0] > 0 for thread in range(self.threads))
 
     def stop(self):
         self.process.send_signal(signal.SIGSTOP)
@@ -103,6 +108,7 @@ class Guideway(Process):
         run, config = directory / "run", directory / "node.toml"
         self.churn = None
         self.cores = scenario.get("cores", [CORE])
+        self.threads = len(self.cores)
         super().__init__("guideway", [
             BUILD / "dataplane/guideway-dataplane", "--config", config, "--bpf-dir", BUILD / "bpf"],
             generator, self.write(directory, config, run, scenario))
