@@ -162,6 +162,9 @@ void EtcdStore::on_written(const EtcdResult<EtcdTxnResult>& result, size_t count
     others_at_ = Clock::now();
     flight_.reset();
     if (founds) return load();
+    // Perhaps an earlier write of this node, which etcd had not answered for.
+    auto settled = take_settled();
+    answer(settled);
     answer_late();
     return pump();
   }
