@@ -169,13 +169,15 @@ Result<void> DataplaneDaemon::start_eal() {
 
 Result<void> DataplaneDaemon::open_ports() {
   for (unsigned i = 0; i < config_.ports.size(); ++i) {
-    auto port = Port::open(config_.ports[i], i, config_.workers, pool_, bpf_dir_ + "/edge.bpf.o");
+    auto port = Port::open(config_.ports[i], i, config_.workers, pool_, bpf_dir_ + "/edge.bpf.o",
+                           supervisor_);
     if (!port) return tl::unexpected(port.error());
     spdlog::info("port {}: {} ({})", i, (*port)->interface(),
                  (*port)->ingress().kind == PortKind::shared ? "shared with the kernel"
                                                              : "owned; the kernel's part by TAP");
     ports_.push_back(std::move(*port));
   }
+  supervisor_.drop_the_rest();
   return {};
 }
 

@@ -66,7 +66,7 @@ class DataplaneDaemon {
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::thread> threads_;
   std::unique_ptr<ControlServer> server_;
-  const Supervisor supervisor_;
+  Supervisor supervisor_;
   Pulse pulse_;
 };
 

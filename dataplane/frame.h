@@ -17,9 +17,10 @@ enum class Egress : uint8_t {
 };
 
 struct Frame {
-  uint8_t* data = nullptr;  // the Ethernet header
-  uint16_t bytes = 0;       // from `data`
-  uint16_t headroom = 0;    // writable bytes before `data`
+  uint8_t* data = nullptr;      // the Ethernet header
+  uint16_t bytes = 0;           // from `data`
+  uint16_t headroom = 0;        // writable bytes before `data`
+  bool header_checked = false;  // the NIC has added up the IPv4 header, and found it right
 
   // Results.
   Verdict verdict = Verdict::no_image;  // if sending fails the sender sets tx_full or kernel_full

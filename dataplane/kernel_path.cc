@@ -64,19 +64,12 @@ Result<void> configure(const std::string& name, const Mac& mac, uint16_t mtu) {
 }  // namespace
 
 Result<std::unique_ptr<KernelPath>> KernelPath::open(const std::string& name, const Mac& mac,
-                                                     uint16_t mtu, rte_mempool* pool) {
+                                                     uint16_t mtu, rte_mempool* pool,
+                                                     Supervisor& supervisor) {
   std::unique_ptr<KernelPath> path(new KernelPath);
   path->name_ = name;
   path->pool_ = pool;
-  path->tap_ = UniqueFd(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
-  if (!path->tap_)
-    return fail("/dev/net/tun", std::string("cannot be opened: ") + std::strerror(errno),
-                "modprobe tun");
-  ifreq request = request_for(name);
-  request.ifr_flags = IFF_TAP | IFF_NO_PI;
-  if (ioctl(path->tap_.get(), TUNSETIFF, &request) != 0 ||
-      ioctl(path->tap_.get(), TUNSETPERSIST, 1) != 0)
-    return tl::unexpected(failed(name, "cannot be made").error());
+  if (auto ok = path->open_tap(supervisor); !ok) return tl::unexpected(ok.error());
   // A longer frame from the kernel would be cut on its way to the wire.
   mtu = std::min<uint16_t>(mtu, RTE_MBUF_DEFAULT_DATAROOM - sizeof(EthernetHeader));
   if (auto ok = configure(name, mac, mtu); !ok) return tl::unexpected(ok.error());
@@ -90,6 +83,29 @@ Result<std::unique_ptr<KernelPath>> KernelPath::open(const std::string& name, co
                 "raise [dataplane] memory_mb");
   path->thread_ = std::thread([raw = path.get()] { raw->run(); });
   return path;
+}
+
+Result<void> KernelPath::open_tap(Supervisor& supervisor) {
+  tap_ = supervisor.kept("tap-" + name_);
+  ifreq request{};
+  // One whose TAP was deleted or renamed meanwhile is of no use.
+  if (tap_ && ioctl(tap_.get(), TUNGETIFF, &request) == 0 && name_ == request.ifr_name) return {};
+  tap_ = UniqueFd(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  if (!tap_)
+    return fail("/dev/net/tun", std::string("cannot be opened: ") + std::strerror(errno),
+                "modprobe tun");
+  request = request_for(name_);
+  request.ifr_flags = IFF_TAP | IFF_NO_PI;
+  if (ioctl(tap_.get(), TUNSETIFF, &request) != 0 || ioctl(tap_.get(), TUNSETPERSIST, 1) != 0)
+    return failed(name_, "cannot be made");
+  supervisor.keep("tap-" + name_, tap_.get());
+  return {};
+}
+
+void KernelPath::set_carrier(bool up) {
+  const int carrier = up ? 1 : 0;
+  if (ioctl(tap_.get(), TUNSETCARRIER, &carrier) != 0)
+    spdlog::warn("TAP {}: its carrier cannot be set: {}", name_, std::strerror(errno));
 }
 
 KernelPath::~KernelPath() {

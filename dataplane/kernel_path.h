@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is not VIP traffic on a port that DPDK owns: to the kernel and back, through a TAP that
-// stands for the NIC there. The TAP is persistent, has the NIC's MAC and MTU, and outlives this
-// process, so that addresses, routes and sessions stay. A thread of its own does the system calls;
-// workers meet it at two rings.
+// stands for the NIC there. The TAP is persistent, has the NIC's MAC, MTU and carrier, and outlives
+// this process, so that addresses, routes and sessions stay. A thread of its own does the system
+// calls; workers meet it at two rings.
 #pragma once
 
 #include <array>
@@ -15,6 +15,7 @@
 #include "controlplane/result.h"
 #include "controlplane/unique_fd.h"
 #include "dataplane/headers.h"
+#include "dataplane/supervisor.h"
 
 struct rte_mbuf;
 struct rte_mempool;
@@ -24,14 +25,19 @@ namespace guideway {
 
 class KernelPath {
  public:
-  // Opens or makes the TAP `name`, sets MAC and MTU, brings it up, starts the thread.
+  // Opens or makes the TAP `name`, sets MAC and MTU, brings it up, starts the thread. While nobody
+  // holds a TAP open it has no carrier, and who watches carriers takes addresses and sessions off
+  // it: so the supervisor is asked for the open TAP of a run before, and given it for the next.
   static Result<std::unique_ptr<KernelPath>> open(const std::string& name, const Mac& mac,
-                                                  uint16_t mtu, rte_mempool* pool);
+                                                  uint16_t mtu, rte_mempool* pool,
+                                                  Supervisor& supervisor);
   ~KernelPath();  // the TAP stays
   KernelPath(const KernelPath&) = delete;
   KernelPath& operator=(const KernelPath&) = delete;
 
   const std::string& interface() const { return name_; }
+
+  void set_carrier(bool up);  // as the NIC's link
 
   // Worker side; neither blocks. to_kernel: takes as many as there is room for, from the front, and
   // returns how many; the others stay the caller's. from_kernel: fills `packets`, now the caller's.
@@ -40,6 +46,7 @@ class KernelPath {
 
  private:
   KernelPath() = default;
+  Result<void> open_tap(Supervisor& supervisor);
   void run();
   bool write_some();
   bool read_some();

@@ -229,7 +229,7 @@ bool has_transport(size_t bytes, uint8_t protocol) {
 
 // The shape of nearly all packets, with nothing wrong: IPv4 without options, TCP or UDP. False: not
 // so; then `packet` is as it was.
-bool parse_plain_v4(Packet& packet, const uint8_t* frame, size_t bytes) {
+bool parse_plain_v4(Packet& packet, const uint8_t* frame, size_t bytes, bool header_checked) {
   constexpr size_t kL4 = sizeof(EthernetHeader) + sizeof(Ipv4Header);
   if (bytes < kL4) return false;
   const auto& ip = *reinterpret_cast<const Ipv4Header*>(frame + sizeof(EthernetHeader));
@@ -239,7 +239,7 @@ bool parse_plain_v4(Packet& packet, const uint8_t* frame, size_t bytes) {
   if (ip.version_ihl != 0x45 || total_bytes > bytes - sizeof(EthernetHeader) ||
       total_bytes < sizeof ip || !has_transport(total_bytes - sizeof ip, ip.protocol) ||
       (ip.fragment.raw() & fragment.raw()) != 0 || first == 0 || first == 127 || first >= 224 ||
-      checksum_fold(checksum_v4_header(&ip)) != 0xffff)
+      (!header_checked && checksum_fold(checksum_v4_header(&ip)) != 0xffff))
     return false;
   packet.key.client = Address::from_v4(ip.source.data());
   packet.key.vip = Address::from_v4(ip.destination.data());
@@ -268,18 +268,18 @@ bool parse_plain_v6(Packet& packet, const uint8_t* frame, size_t bytes) {
   return true;
 }
 
-bool parse_plain(Packet& packet, const uint8_t* frame, size_t bytes) {
+bool parse_plain(Packet& packet, const uint8_t* frame, size_t bytes, bool header_checked) {
   if (bytes < sizeof(EthernetHeader)) return false;
   const be16 type = reinterpret_cast<const EthernetHeader*>(frame)->type;
-  if (type == be16(kEthernetIpv4)) return parse_plain_v4(packet, frame, bytes);
+  if (type == be16(kEthernetIpv4)) return parse_plain_v4(packet, frame, bytes, header_checked);
   return type == be16(kEthernetIpv6) && parse_plain_v6(packet, frame, bytes);
 }
 
 }  // namespace
 
-Packet parse(const uint8_t* frame, size_t bytes) {
+Packet parse(const uint8_t* frame, size_t bytes, bool header_checked) {
   Packet packet;
-  if (!parse_plain(packet, frame, bytes)) packet = parse_step_by_step(frame, bytes);
+  if (!parse_plain(packet, frame, bytes, header_checked)) packet = parse_step_by_step(frame, bytes);
   return packet;
 }
 

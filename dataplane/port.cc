@@ -8,6 +8,7 @@
 #include <rte_dev.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <spdlog/spdlog.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -89,7 +90,8 @@ uint64_t rss_types(const rte_eth_dev_info& info) {
 }  // namespace
 
 Result<std::unique_ptr<Port>> Port::open(const PortConfig& config, unsigned index, unsigned workers,
-                                         rte_mempool* pool, const std::string& edge_object) {
+                                         rte_mempool* pool, const std::string& edge_object,
+                                         Supervisor& supervisor) {
   std::unique_ptr<Port> port(new Port);
   port->index_ = static_cast<uint16_t>(index);
   if (auto ok = port->probe(config, workers, edge_object); !ok) return tl::unexpected(ok.error());
@@ -110,11 +112,12 @@ Result<std::unique_ptr<Port>> Port::open(const PortConfig& config, unsigned inde
   Mac bytes;
   std::copy(std::begin(mac.addr_bytes), std::end(mac.addr_bytes), bytes.begin());
   const std::string tap = config.tap.empty() ? "gw" + std::to_string(index) : config.tap;
-  auto kernel_path = KernelPath::open(tap, bytes, mtu, pool);
+  auto kernel_path = KernelPath::open(tap, bytes, mtu, pool, supervisor);
   if (!kernel_path) return tl::unexpected(kernel_path.error());
   port->kernel_path_ = std::move(*kernel_path);
   port->interface_ = tap;
   if (auto ok = port->refresh_mac(); !ok) return tl::unexpected(ok.error());
+  port->follow_link();
   return port;
 }
 
@@ -173,6 +176,8 @@ Result<void> Port::start(unsigned workers, unsigned mtu, rte_mempool* pool) {
     conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
     conf.rx_adv_conf.rss_conf.rss_hf = rss_types(info);
   }
+  checks_headers_ = (info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_IPV4_CKSUM) != 0;
+  if (checks_headers_) conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
   const auto count = static_cast<uint16_t>(workers);
   if (auto ok = check(rte_eth_dev_configure(id_, count, count, &conf), "cannot be configured"); !ok)
     return ok;
@@ -225,8 +230,21 @@ Result<void> Port::refresh_mac() {
   return {};
 }
 
+// A TAP without carrier is to BIRD, FRR and systemd-networkd what a NIC without link is.
+void Port::follow_link() {
+  if (!kernel_path_) return;
+  rte_eth_link link{};
+  if (rte_eth_link_get_nowait(id_, &link) != 0) return;
+  const bool up = link.link_status == RTE_ETH_LINK_UP;
+  if (link_ == up) return;
+  spdlog::info("port {}: link {}", interface_, up ? "up" : "down");
+  kernel_path_->set_carrier(up);
+  link_ = up;
+}
+
 Result<void> Port::check() {
   if (auto ok = refresh_mac(); !ok) return ok;
+  follow_link();
   if (!edge_) return {};
   const auto attached = edge_->attached();
   if (attached && *attached) return {};

@@ -30,7 +30,7 @@ class Port {
   // After rte_eal_init(). `edge_object`: path of edge.bpf.o. The port is started on return.
   static Result<std::unique_ptr<Port>> open(const PortConfig& config, unsigned index,
                                             unsigned workers, rte_mempool* pool,
-                                            const std::string& edge_object);
+                                            const std::string& edge_object, Supervisor& supervisor);
   ~Port();  // stops and closes; detaches `edge`; the TAP stays
   Port(const Port&) = delete;
   Port& operator=(const Port&) = delete;
@@ -44,10 +44,12 @@ class Port {
     return ingress;
   }
   KernelPath* kernel() const { return kernel_path_.get(); }
+  // The NIC adds up IPv4 headers, and says of each packet what came out (RTE_MBUF_F_RX_IP_CKSUM_*).
+  bool checks_headers() const { return checks_headers_; }
   const std::string& interface() const { return interface_; }  // the kernel's name for it
 
-  // Main thread, now and then: takes over a new MAC of the kernel's interface. Fails when the port
-  // is lost: the interface gone, or `edge` taken off it.
+  // Main thread, now and then: takes over a new MAC of the kernel's interface, and hands the NIC's
+  // link on to the TAP. Fails when the port is lost: the interface gone, or `edge` taken off it.
   Result<void> check();
 
   // Shared ports: steers exactly these VIPs to the dataplane. Owned ports get everything anyway.
@@ -57,11 +59,14 @@ class Port {
   Port() = default;
   Result<void> claim(const std::string& interface);
   Result<void> refresh_mac();
+  void follow_link();
   Result<void> probe(const PortConfig& config, unsigned workers, const std::string& edge_object);
   Result<void> start(unsigned workers, unsigned mtu, rte_mempool* pool);
 
   uint16_t id_ = UINT16_MAX;
   uint16_t index_ = 0;
+  bool checks_headers_ = false;
+  std::optional<bool> link_;  // as last handed on
   std::string interface_;
   UniqueFd claim_;
   std::atomic<uint64_t> mac_{0};  // six bytes and two of zero

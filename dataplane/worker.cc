@@ -25,10 +25,13 @@ constexpr unsigned kRestedRounds = 4000;
 constexpr unsigned kSleepRestedUs = 800;
 
 // Its results are written by Forwarder::forward().
-void take(Frame& frame, const rte_mbuf& packet) {
+void take(Frame& frame, const rte_mbuf& packet, bool checks_headers) {
   frame.data = static_cast<uint8_t*>(packet.buf_addr) + packet.data_off;
   frame.bytes = packet.data_len;
   frame.headroom = packet.data_off;
+  // Drivers that check nothing may leave the flags of a buffer's packet before.
+  frame.header_checked = checks_headers && (packet.ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) ==
+                                               RTE_MBUF_F_RX_IP_CKSUM_GOOD;
 }
 
 void write_back(rte_mbuf& packet, const Frame& frame) {
@@ -108,7 +111,7 @@ unsigned Worker::poll(Port& port) {
       rte_eth_rx_burst(port.id(), static_cast<uint16_t>(index_), packets, kBurstMax);
   if (received == 0) return 0;
   counters_.received(received);
-  const std::span<Frame> frames(frames_.data(), take_all(packets, received));
+  const std::span<Frame> frames(frames_.data(), take_all(port, packets, received));
   forwarder_.forward(current_, port.ingress(), now_ns(), frames);
   send(port, frames, packets);
   counters_.finish(frames);
@@ -117,7 +120,7 @@ unsigned Worker::poll(Port& port) {
 
 // One frame for each packet; but packets that are chains of buffers, which no step knows, are freed
 // and counted. The others keep their order.
-size_t Worker::take_all(rte_mbuf** packets, unsigned count) {
+size_t Worker::take_all(const Port& from, rte_mbuf** packets, unsigned count) {
   size_t n = 0;
   for (unsigned i = 0; i < count; ++i) {
     rte_mbuf* packet = packets[i];
@@ -126,7 +129,7 @@ size_t Worker::take_all(rte_mbuf** packets, unsigned count) {
       counters_.verdict(Verdict::too_long);
       continue;
     }
-    take(frames_[n], *packet);
+    take(frames_[n], *packet, from.checks_headers());
     rte_prefetch0(frames_[n].data);
     packets[n++] = packet;
   }

@@ -37,7 +37,7 @@ class alignas(64) Worker {
  private:
   unsigned poll(Port& port);
   unsigned poll_kernel(Port& port);
-  size_t take_all(rte_mbuf** packets, unsigned count);
+  size_t take_all(const Port& from, rte_mbuf** packets, unsigned count);
   void send(Port& from, std::span<Frame> frames, rte_mbuf** packets);
   void send_each(Port& from, std::span<Frame> frames, rte_mbuf** packets);
   void send_by(uint16_t port, Egress egress, std::span<Frame> frames, rte_mbuf** packets);

@@ -164,6 +164,11 @@ void check_tap(const Machine& machine, const PortConfig& port, std::optional<boo
     out.push_back({Level::fail, check, "is down",
                    "what is not VIP traffic (ARP, BGP, ssh, probes) does not get to the kernel",
                    "ip link set dev " + port.tap + " up"});
+  } else if (!state.running) {
+    out.push_back({Level::fail, check, "has no carrier: the NIC has no link, or no dataplane runs",
+                   "no packet comes in or goes out",
+                   "cable or switch port; if the dataplane does not run: journalctl -u "
+                   "guideway-dataplane"});
   }
   check_mtu(check,
             "mtu = " + std::to_string(kClientMtu + kOuterHeader) +

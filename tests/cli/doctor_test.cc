@@ -169,11 +169,13 @@ TEST_F(Doctor, TapOfAnOwnedPort) {
   folder.write("dev/net/tun", "");
   config.ports[0] = {"", "", "net_null0", "gw0"};
   expect_all_ok(node());  // not there before the first start
-  tap.exists = tap.up = true;
+  tap.exists = tap.up = tap.running = true;
   tap.mtu = 1500;
   expect_only(node(), Level::warn, "tap gw0", "MTU 1500", "mtu = 1540");
   tap.mtu = 1540;
   expect_all_ok(node());
+  tap.running = false;
+  expect_only(node(), Level::fail, "tap gw0", "no carrier", "journalctl -u guideway-dataplane");
   tap.up = false;
   expect_only(node(), Level::fail, "tap gw0", "is down", "ip link set dev gw0 up");
 }

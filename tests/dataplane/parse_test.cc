@@ -274,5 +274,15 @@ TEST(Parse, MappedDestinationInAnIpv6PacketIsNoVip) {
   EXPECT_EQ(parse(frame).problem, Verdict::not_vip);
 }
 
+// What the NIC has added up is not added up again; all else is looked at as ever.
+TEST(Parse, HeaderChecksumThatTheNicHasChecked) {
+  Bytes frame = frame_of(spec_for(kFamilies[0]));
+  frame[14 + 10] ^= 1;
+  EXPECT_EQ(parse(frame).problem, Verdict::bad_checksum);
+  EXPECT_EQ(guideway::parse(frame.data(), frame.size(), true).kind, PacketKind::flow);
+  frame[14 + 12] = 127;
+  EXPECT_EQ(guideway::parse(frame.data(), frame.size(), true).kind, PacketKind::other);
+}
+
 }  // namespace
 }  // namespace guideway

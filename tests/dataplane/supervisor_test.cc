@@ -2,7 +2,9 @@
 // The test is the service manager: it listens at the socket that the process is told of.
 #include "dataplane/supervisor.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -19,7 +21,8 @@ namespace {
 class SupervisorTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    socket_.reset(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    const UniqueFd low(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    socket_.reset(fcntl(low.get(), F_DUPFD_CLOEXEC, 10));  // 3 and up are the manager's
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     const std::string name = "guideway-test-" + std::to_string(getpid());
@@ -78,6 +81,47 @@ TEST_F(SupervisorTest, a_watchdog_meant_for_another_process_is_not_fed) {
   const Supervisor supervisor;
   supervisor.alive();
   EXPECT_EQ(heard(), "");
+}
+
+// The manager hands descriptors over from 3 on, in the order of their names.
+void hand_over(const std::string& names, int count) {
+  for (int fd = 3; fd < 3 + count; ++fd) {
+    const UniqueFd memory(memfd_create("kept", 0));
+    const UniqueFd high(fcntl(memory.get(), F_DUPFD_CLOEXEC, 10));
+    dup2(high.get(), fd);
+  }
+  setenv("LISTEN_PID", std::to_string(getpid()).c_str(), 1);
+  setenv("LISTEN_FDS", std::to_string(count).c_str(), 1);
+  setenv("LISTEN_FDNAMES", names.c_str(), 1);
+}
+
+bool is_open(int fd) {
+  return fcntl(fd, F_GETFD) >= 0;
+}
+
+TEST_F(SupervisorTest, holds_descriptors_for_the_next_run) {
+  const UniqueFd memory(memfd_create("tap", MFD_CLOEXEC));
+  Supervisor supervisor;
+  EXPECT_FALSE(supervisor.kept("tap-gw0"));
+  supervisor.keep("tap-gw0", memory.get());
+  EXPECT_EQ(heard(), "FDSTORE=1\nFDNAME=tap-gw0");
+}
+
+TEST_F(SupervisorTest, gives_back_what_was_kept_once_and_drops_what_nobody_wants) {
+  hand_over("tap-gw0:tap-gw1", 2);
+  Supervisor supervisor;
+  {
+    const UniqueFd tap = supervisor.kept("tap-gw0");
+    EXPECT_EQ(tap.get(), 3);
+    EXPECT_EQ(fcntl(3, F_GETFD), FD_CLOEXEC);
+    EXPECT_FALSE(supervisor.kept("tap-gw0"));
+  }
+  EXPECT_FALSE(is_open(3));
+  EXPECT_TRUE(is_open(4));
+  supervisor.drop_the_rest();
+  EXPECT_EQ(heard(), "FDSTOREREMOVE=1\nFDNAME=tap-gw1");
+  EXPECT_FALSE(is_open(4));
+  EXPECT_EQ(getenv("LISTEN_FDS"), nullptr);
 }
 
 TEST_F(SupervisorTest, may_be_absent) {
