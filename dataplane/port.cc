@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <system_error>
@@ -25,6 +26,9 @@ namespace {
 
 constexpr uint16_t kRxDescriptors = 2048;
 constexpr uint16_t kTxDescriptors = 2048;
+
+// A NIC that was just started negotiates; meanwhile the TAP keeps the carrier that it has.
+constexpr std::chrono::seconds kLinkGrace{6};
 
 // Asks the kernel about an interface; false if there is no answer.
 bool ask(const std::string& interface, unsigned long what, ifreq& request) {
@@ -237,6 +241,7 @@ void Port::follow_link() {
   if (rte_eth_link_get_nowait(id_, &link) != 0) return;
   const bool up = link.link_status == RTE_ETH_LINK_UP;
   if (link_ == up) return;
+  if (!link_ && !up && std::chrono::steady_clock::now() - started_ < kLinkGrace) return;
   spdlog::info("port {}: link {}", interface_, up ? "up" : "down");
   kernel_path_->set_carrier(up);
   link_ = up;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -67,6 +68,7 @@ class Port {
   uint16_t index_ = 0;
   bool checks_headers_ = false;
   std::optional<bool> link_;  // as last handed on
+  std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
   std::string interface_;
   UniqueFd claim_;
   std::atomic<uint64_t> mac_{0};  // six bytes and two of zero

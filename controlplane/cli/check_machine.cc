@@ -87,7 +87,7 @@ void check_neighbours(const Machine& machine, Findings& out) {
     } else {
       out.push_back({Level::warn, "neighbours", key + " is only " + *most,
                      "with more backends and gateways than that on its links, some get no packets",
-                     "sysctl -w " + key + "=16384"});
+                     "sysctl -w " + key + "=16384 (and in /etc/sysctl.d, to keep it)"});
     }
   }
 }

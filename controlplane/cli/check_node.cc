@@ -93,7 +93,8 @@ void check_hugepages(const Machine& machine, const NodeConfig& config, bool data
   } else {
     out.push_back({Level::fail, "hugepages", "only " + amount, "the dataplane does not start",
                    "sysctl -w vm.nr_hugepages=" + std::to_string((config.memory_mb + 1) / 2) +
-                       " (pages of 2 MB), or hugepages = false in node.toml"});
+                       " (pages of 2 MB; in /etc/sysctl.d, to keep it), or hugepages = false in "
+                       "node.toml"});
   }
 }
 

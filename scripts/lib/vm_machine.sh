@@ -76,7 +76,32 @@ make_backend() { # INDEX
   ip -n "$(ns "$role")" address add "$vip6/128" dev lo nodad
   mkdir -p "$state/$role"
   echo "$role" >"$state/$role/name"
-  start "$role" http python3 -m http.server --bind :: --directory "$state/$role" 80
+  nginx_of "$role" >"$state/$role/nginx.conf"
+  start "$role" nginx nginx -p "$state/$role" -e "$state/$role/nginx.log" -c "$state/$role/nginx.conf"
+}
+
+nginx_of() { # ROLE
+  cat <<CONF
+daemon off;
+user root;
+worker_processes 1;
+pid $state/$1/nginx.pid;
+events { }
+http {
+  access_log off;
+  client_body_temp_path $state/$1/body;
+  proxy_temp_path $state/$1/proxy;
+  fastcgi_temp_path $state/$1/fastcgi;
+  uwsgi_temp_path $state/$1/uwsgi;
+  scgi_temp_path $state/$1/scgi;
+  server {
+    listen 80;
+    listen [::]:80 ipv6only=on;
+    root $state/$1;
+    index name;
+  }
+}
+CONF
 }
 
 make_network() {
@@ -94,27 +119,29 @@ start() {
 
 stop_all() {
   local role pid
-  for role in client router b1 b2; do
+  for role in client router b1 b2 n2; do
     for pid in $(ip netns pids "$(ns "$role")" 2>/dev/null); do
       kill -9 "$pid" 2>/dev/null || true
     done
     ip netns del "$(ns "$role")" 2>/dev/null || true
   done
-  rm -rf "$state"
+  rm -rf "$state" "$cache/disk.$vm"
 }
 
-# boot [KERNEL_ARGUMENT...]: the VM, until ssh answers. Nothing it writes stays on the disk's image.
-# /dev/kvm is not used unless GUIDEWAY_VM_ACCEL=kvm: it is there on machines where guests hang on it.
+# boot [KERNEL_ARGUMENT...]: the VM, until ssh answers. It writes to a copy of the disk, which ends
+# with it. /dev/kvm is not used unless GUIDEWAY_VM_ACCEL=kvm: it is there on machines where guests
+# hang on it.
 boot() {
+  [[ -e $cache/disk.$vm ]] || cp --sparse=always --reflink=auto "$cache/disk" "$cache/disk.$vm"
   local accel=${GUIDEWAY_VM_ACCEL:-tcg,thread=multi} options=romfile=
   : >"$state/console"
   start router qemu qemu-system-x86_64 -nodefaults -display none -no-user-config \
     -machine q35,kernel-irqchip=off -accel "$accel" -cpu max -smp 2 -m 2048 \
     -device intel-iommu,intremap=on,aw-bits=48 \
     -kernel "$cache/vmlinuz" -initrd "$cache/initrd" \
-    -append "root=/dev/vda rw console=ttyS0 intel_iommu=on iommu=pt mitigations=off $*" \
-    -serial "file:$state/console" -snapshot \
-    -drive "file=$cache/disk,format=raw,if=none,id=disk,cache=unsafe" \
+    -append "root=/dev/vda rw console=ttyS0 mitigations=off $*" \
+    -serial "file:$state/console" -monitor "unix:$state/monitor,server,nowait" \
+    -drive "file=$cache/disk.$vm,format=raw,if=none,id=disk,cache=unsafe" \
     -device virtio-blk-pci,drive=disk,addr=0x3 \
     -netdev tap,id=n1,ifname=e1000e,script=no,downscript=no,vnet_hdr=off \
     -device "e1000e,netdev=n1,mac=02:00:00:00:01:01,addr=0x4,$options" \
@@ -127,6 +154,16 @@ boot() {
     -device virtio-rng-pci,addr=0x8
   wait_for_node
 }
+
+# Ends the machine as an operator would, and boots it anew.
+power_cycle() { # KERNEL_ARGUMENT...
+  node 'systemctl poweroff' || true
+  wait_for 120 fails qemu_lives || { echo "the machine does not power off"; return 1; }
+  rm -f "$state/ssh"
+  boot "$@"
+}
+
+monitor() { echo "$*" | socat - "UNIX-CONNECT:$state/monitor" >/dev/null; } # QEMU's own commands
 
 qemu_lives() { kill -0 "$(cat "$state/pids/router.qemu")" 2>/dev/null; }
 
