@@ -39,6 +39,11 @@ constexpr unsigned kBuffersPerQueue = 3 * 4096;
 // How often the main thread looks at what may change without a word.
 constexpr int64_t kHousekeepingMs = 500;
 
+// Farewell: how long the signal to stop may take to come, and how long forwarding goes on after it,
+// for the routers to hear of it.
+constexpr int kFarewellMs = 5000;
+constexpr int kFarewellTailMs = 300;
+
 // Of workers and main thread: packets and failures first, but no more than that; a machine without
 // time for anything else could not be helped.
 constexpr int kNice = -10;
@@ -332,6 +337,7 @@ Result<void> DataplaneDaemon::serve() {
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGUSR1);
   const UniqueFd signal_fd(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
   const std::string ready =
       std::to_string(workers_.size()) + " worker(s), " + std::to_string(ports_.size()) + " port(s)";
@@ -348,7 +354,13 @@ Result<void> DataplaneDaemon::serve() {
       if (errno == EINTR) continue;
       return fail("poll", std::strerror(errno));
     }
-    if (waits[0].revents) break;
+    if (waits[0].revents) {
+      signalfd_siginfo signal{};
+      (void)!read(signal_fd.get(), &signal, sizeof signal);
+      if (signal.ssi_signo != SIGUSR1) break;
+      if (auto ok = take_leave(signal_fd.get()); !ok) return ok;
+      break;
+    }
     // The control plane first: the rest can wait, its verdicts should not.
     const bool busy = waits[2].revents != 0;
     if (busy) server_->handle_peer();
@@ -361,6 +373,20 @@ Result<void> DataplaneDaemon::serve() {
   supervisor_.stopping();
   if (copy_.pending()) save_copy();
   spdlog::info("stopping");
+  return {};
+}
+
+// To the control plane this dataplane is dead, so the VIPs are withdrawn; but it forwards on, also
+// the routing daemon's word of it, which on a port that DPDK owns has no other way.
+Result<void> DataplaneDaemon::take_leave(int signal_fd) {
+  spdlog::info("taking leave: forwarding goes on until routers have heard of it");
+  for (const auto& worker : workers_) worker->fall_silent();
+  server_.reset();
+  pollfd wait{signal_fd, POLLIN, 0};
+  if (::poll(&wait, 1, kFarewellMs) <= 0)
+    return fail("SIGUSR1", "was not followed by SIGTERM within 5 s");
+  const timespec tail{0, int64_t{kFarewellTailMs} * 1'000'000};
+  clock_nanosleep(CLOCK_MONOTONIC, 0, &tail, nullptr);
   return {};
 }
 

@@ -31,8 +31,9 @@ class DataplaneDaemon {
   // Everything up to forwarding: lock, EAL, ports, counters, the saved image, workers, socket.
   Result<void> start();
 
-  // Until SIGTERM or SIGINT, which the caller has blocked in all threads. An error: a port is lost
-  // for good, and only a new process can open it again.
+  // Until SIGTERM or SIGINT; SIGUSR1 comes before them when routes are to be withdrawn first: see
+  // take_leave(). The caller has blocked the three in all threads. An error: a port is lost for
+  // good, and only a new process can open it again.
   Result<void> serve();
 
  private:
@@ -49,6 +50,7 @@ class DataplaneDaemon {
   void save_copy();
   Result<void> keep_house();
   void tell_supervisor();
+  Result<void> take_leave(int signal_fd);
   void stop_workers();
 
   NodeConfig config_;

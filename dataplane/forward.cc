@@ -214,7 +214,8 @@ void Forwarder::forward(const Image* image, const Ingress& ingress, uint64_t now
   Room<Later> later;
   size_t open = 0;
   for (Frame& frame : frames) {
-    Work& work = *new (works.at(open)) Work{.packet = parse(frame.data, frame.bytes, frame.header_checked)};
+    Work& work =
+        *new (works.at(open)) Work{.packet = parse(frame.data, frame.bytes, frame.header_checked)};
     if (!step_service(work, frame, burst, echo_limit)) continue;
     work.frame = &frame;
     step_slot(work, image->root().flow_seed, flows);

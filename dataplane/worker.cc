@@ -76,7 +76,7 @@ void Worker::run() {
       if (index_ == 0 && port->kernel()) packets += poll_kernel(*port);
     }
     tend_flows();
-    counters_.beat();
+    if (!silent_.load(std::memory_order_relaxed)) counters_.beat();
     rte_rcu_qsbr_quiescent(qsbr_, index_);
     idle_rounds = packets ? 0 : idle_rounds + 1;
     if (idle_rounds > kSpinRounds) rest(idle_rounds - kSpinRounds);

@@ -32,6 +32,8 @@ class alignas(64) Worker {
 
   // The thread's body; returns after stop().
   void run();
+  // No heartbeat any more: the control plane takes this dataplane for dead. It forwards on.
+  void fall_silent() { silent_.store(true, std::memory_order_relaxed); }
   void stop() { stop_.store(true, std::memory_order_relaxed); }
 
  private:
@@ -47,6 +49,7 @@ class alignas(64) Worker {
 
   std::atomic<const Image*> image_{nullptr};
   std::atomic<bool> stop_{false};
+  std::atomic<bool> silent_{false};
 
   const unsigned index_;
   const std::span<const std::unique_ptr<Port>> ports_;
