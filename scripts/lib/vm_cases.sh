@@ -157,7 +157,9 @@ case_bgp() {
   patient_bird <"$repo/docs/examples/bird-router.conf" >"$state/router/bird.conf"
   start router bird bird -f -c "$state/router/bird.conf" -s "$state/router/bird.ctl" \
     -P "$state/router/bird.pid"
-  sed 's/"eth1"/"gw0"/' "$repo/docs/examples/bird.conf" | patient_bird | upload /etc/bird/bird.conf
+  # The router id by hand, as the example says of such ports.
+  sed 's/^router id from .*/router id 10.0.0.11;/; s/"eth1"/"gw0"/' "$repo/docs/examples/bird.conf" |
+    patient_bird | upload /etc/bird/bird.conf
   node 'systemctl enable --now bird'
   soon 60 "sessions by IPv4 and IPv6 over the TAP" established 2
   ip -n "$(ns router)" route del "$vip4/32" via 10.0.0.11

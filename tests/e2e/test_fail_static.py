@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What dies, dies alone: the other daemon goes on, and what comes back finds its way by itself."""
+import os
+import signal
 import time
 
 import pytest
@@ -124,5 +126,33 @@ def test_without_a_dataplane_no_service_is_ready(lab):
     lab.kill("dataplane")
     eventually(lambda: {(s["state"], s["reason"]) for s in lab.status()["services"]} ==
                {("down", "no dataplane forwards")}, 5, what=lambda: lab.status()["services"])
+    lab.start("dataplane")
+    lab.ready()
+
+
+def announced(lab):
+    return lab.run("n1", "ip", "route", "show", "proto", "203", "table", "main").stdout.split("\n")[:-1]
+
+
+@pytest.mark.parametrize("lab", ["interface", "vdev"], indirect=True)
+def test_a_dataplane_that_takes_leave_forwards_until_its_routes_are_gone(lab):
+    """What the systemd unit does at a stop: routes first, packets last."""
+    eventually(lambda: announced(lab), what="the VIPs are announced")
+    with Wrk(lab, VIP[4], 300) as load:
+        os.kill(lab.pid("dataplane"), signal.SIGUSR1)
+        eventually(lambda: not announced(lab), 3, what="the VIPs are withdrawn")
+        assert "taking leave" in lab.log("dataplane")
+        load.stop().must_be_clean()
+    assert lab.pid("dataplane"), "it forwarded longer than that took"
+    lab.stop("dataplane")
+    assert "was not followed" not in lab.log("dataplane")
+    lab.start("dataplane")
+    eventually(lambda: announced(lab), what="the VIPs are announced again")
+
+
+def test_a_leave_that_nobody_follows_up_ends_with_an_error(lab):
+    os.kill(lab.pid("dataplane"), signal.SIGUSR1)
+    eventually(lambda: lab.pid("dataplane") is None, 10, what="it ends by itself")
+    assert "SIGUSR1: was not followed by SIGTERM within 5 s" in lab.log("dataplane")
     lab.start("dataplane")
     lab.ready()
