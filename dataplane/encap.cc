@@ -33,7 +33,7 @@ bool sum_is_known(uint8_t protocol, uint8_t icmp, const uint8_t* transport, uint
   if (protocol != kProtocolUdp) return false;
   // One that is shorter than its IP packet leaves bytes that its checksum does not cover.
   const auto& udp = *reinterpret_cast<const UdpHeader*>(transport);
-  return udp.checksum != be16{} && udp.bytes == be16(bytes);
+  return udp.checksum.raw() != 0 && udp.bytes.raw() == be16(bytes).raw();
 }
 
 // What the client's packet adds up to, on the word of its own checksums: gw_gue_inner_sum_v4() and
@@ -52,9 +52,11 @@ std::optional<uint64_t> inner_sum(const uint8_t* inner, const Packet& packet) {
   const auto& ip = *reinterpret_cast<const Ipv6Header*>(inner);
   const auto bytes = static_cast<uint16_t>(packet.ip_bytes - sizeof ip);
   if (!sum_is_known(ip.next_header, kProtocolIcmpv6, inner + sizeof ip, bytes)) return {};
-  // Field by field: the hop limit was just written. The length is the payload's, and cancels out.
-  const be16 next_and_hops(static_cast<uint16_t>(ip.next_header << 8 | ip.hop_limit));
-  return uint64_t{ip.version_class_flow.raw()} + next_and_hops.raw() +
+  // Read as spend_hop() wrote it. The length is the payload's, and cancels out.
+  uint32_t length_next_hops;
+  std::memcpy(&length_next_hops, inner + offsetof(Ipv6Header, payload_bytes), 4);
+  return uint64_t{ip.version_class_flow.raw()} + length_next_hops +
+         static_cast<uint16_t>(~be16(bytes).raw()) +
          static_cast<uint16_t>(~be16(ip.next_header).raw());
 }
 
@@ -70,12 +72,12 @@ static_assert(offsetof(gw_gue, hlen) == 0 && offsetof(gw_gue, protocol) == 1 &&
               offsetof(gw_gue, layout) == 4 && offsetof(gw_gue, count) == 6 &&
               offsetof(gw_gue, family) == 7);
 
-void put_udp(uint8_t* at, be16 source, be16 bytes) {
+void put_udp(uint8_t* at, be16 source, be16 bytes, be16 checksum) {
   auto& udp = *reinterpret_cast<UdpHeader*>(at);
   udp.source = source;
   udp.destination = be16(GW_GUE_PORT);
   udp.bytes = bytes;
-  udp.checksum = be16{};
+  udp.checksum = checksum;
 }
 
 void put_gue_v4(uint8_t* at, be64 header, LaterHops later) {
@@ -107,39 +109,53 @@ uint64_t sum_of_addresses(const uint8_t* outer) {
                   word_at(at + 24));
 }
 
-}  // namespace
+Patch patch_of(const uint8_t* inner, const Packet& packet, size_t list_bytes) {
+  return {.payload_bytes = static_cast<uint16_t>(sizeof(UdpHeader) + list_bytes + packet.ip_bytes),
+          .protocol = kProtocolUdp,
+          .tos = traffic_class(inner, packet.v4)};
+}
 
-void encap::encapsulate_gue(Frame& frame, const Packet& packet, const gw_backend& backend,
-                            uint64_t hash, LaterHops later) {
+void gue_over_v4(Frame& frame, const Packet& packet, const gw_backend& backend, uint64_t hash,
+                 LaterHops later) {
+  const size_t list_bytes = sizeof(gw_gue) + 4 * later.size();
+  const Patch patch = patch_of(frame.data + sizeof(EthernetHeader), packet, list_bytes);
+  uint8_t* at = make_room(frame, packet, kGueOuterV4 + list_bytes);
+  put_v4(at, backend.outer, patch);
+  put_udp(at + kOuterV4, be16(gw_gue_source_port(hash)), be16(patch.payload_bytes), be16{});
+  put_gue_v4(at + kGueOuterV4, gue_header(true, packet.v4, later), later);
+}
+
+void gue_over_v6(Frame& frame, const Packet& packet, const gw_backend& backend, uint64_t hash,
+                 LaterHops later) {
   const uint8_t* inner = frame.data + sizeof(EthernetHeader);
-  const bool outer_v4 = backend.outer_bytes == kGueOuterV4;
-  const unsigned list_bytes = gue_bytes(backend, later);
-  const Patch patch{
-      .payload_bytes = static_cast<uint16_t>(sizeof(UdpHeader) + list_bytes + packet.ip_bytes),
-      .protocol = kProtocolUdp,
-      .tos = traffic_class(inner, packet.v4)};
-  const be64 gue = gue_header(outer_v4, packet.v4, later);
+  const size_t list_bytes = sizeof(gw_gue) + 16 * later.size();
+  const Patch patch = patch_of(inner, packet, list_bytes);
   const be16 source(gw_gue_source_port(hash));
   const be16 bytes(patch.payload_bytes);
-  uint8_t* at = make_room(frame, packet, backend.outer_bytes + list_bytes);
-  if (outer_v4) {
-    put_v4(at, backend.outer, patch);
-    put_udp(at + kOuterV4, source, bytes);
-    return put_gue_v4(at + kGueOuterV4, gue, later);
-  }
+  uint8_t* at = make_room(frame, packet, kGueOuterV6 + list_bytes);
   put_v6(at, backend.outer, patch, hash);
-  put_udp(at + kOuterV6, source, bytes);
-  const uint64_t list_sum = put_gue_v6(at + kGueOuterV6, gue, later);
+  const uint64_t list_sum =
+      put_gue_v6(at + kGueOuterV6, gue_header(false, packet.v4, later), later);
   const auto sum = inner_sum(inner, packet);
-  if (!sum) return;
+  if (!sum) return put_udp(at + kOuterV6, source, bytes, be16{});
   // Local checksum offload; see gue.h. The length stands in the pseudo header and in the header.
   const uint64_t words =
       2 * uint64_t{bytes.raw()} + source.raw() + be16(GW_GUE_PORT).raw() + be16(kProtocolUdp).raw();
   const uint64_t all =
       add_word(add_word(sum_of_addresses(backend.outer), list_sum), add_word(*sum, words));
   const be16 checksum = checksum_finish(all);
-  reinterpret_cast<UdpHeader*>(at + kOuterV6)->checksum =
-      checksum == be16{} ? be16(0xffff) : checksum;
+  put_udp(at + kOuterV6, source, bytes, checksum == be16{} ? be16(0xffff) : checksum);
+}
+
+}  // namespace
+
+void encap::encapsulate_gue(Frame& frame, const Packet& packet, const gw_backend& backend,
+                            uint64_t hash, LaterHops later) {
+  if (backend.outer_bytes == kGueOuterV4) {
+    gue_over_v4(frame, packet, backend, hash, later);
+  } else {
+    gue_over_v6(frame, packet, backend, hash, later);
+  }
 }
 
 }  // namespace guideway

@@ -4,7 +4,9 @@
 // the outer header is Ethernet alone.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 
 #include "bpf/gue.h"
@@ -90,9 +92,14 @@ inline void encapsulate(Frame& frame, const Packet& packet, const gw_backend& ba
 inline bool spend_hop(Frame& frame, bool v4) {
   uint8_t* ip = frame.data + sizeof(EthernetHeader);
   if (!v4) {
-    auto& header = *reinterpret_cast<Ipv6Header*>(ip);
-    if (header.hop_limit <= 1) return false;
-    --header.hop_limit;
+    if (reinterpret_cast<const Ipv6Header*>(ip)->hop_limit <= 1) return false;
+    // Written with the fields beside it: gue reads them as one again, at once. In either byte order
+    // nothing is borrowed from them.
+    uint8_t* at = ip + offsetof(Ipv6Header, payload_bytes);
+    uint32_t length_next_hops;
+    std::memcpy(&length_next_hops, at, sizeof length_next_hops);
+    length_next_hops -= be32(1).raw();
+    std::memcpy(at, &length_next_hops, sizeof length_next_hops);
     return true;
   }
   auto& header = *reinterpret_cast<Ipv4Header*>(ip);

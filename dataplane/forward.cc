@@ -127,21 +127,19 @@ enum Need : unsigned { kNothing = 0, kChoice = 1, kList = 2 };
 // known: the entries as they stand. False: not so, ask it.
 bool take_whole_list(Work& work, Later& later) {
   const PoolView& pool = *work.pool;
-  const auto entries = pool.entries(work.slot);
-  uint32_t count = 0;
-  for (const uint16_t entry : entries) {
-    const gw_backend& backend = pool.backend_of(entry);
+  if (!pool.has_owners) return false;
+  const uint16_t* entries = pool.slot_hops(work.slot);
+  const gw_backend& owner = pool.backend_of(entries[0]);
+  if (!takes_new(owner, work.slot)) return false;
+  uint32_t count = 1;
+  for (; count < pool.hops && entries[count] != GW_NO_HOP; ++count) {
+    const gw_backend& backend = pool.backend_of(entries[count]);
     if (!takes_new(backend, work.slot)) return false;
-    if (count == 0) {
-      work.backend = &backend;
-    } else {
-      later[count - 1] = &backend;
-    }
-    ++count;
+    later[count - 1] = &backend;
   }
-  if (!pool.has_owners || count == 0) return false;
+  work.backend = &owner;
   work.later_count = count - 1;
-  __builtin_prefetch(work.backend->outer);
+  __builtin_prefetch(owner.outer);
   return true;
 }
 
