@@ -60,6 +60,7 @@ case_kill() {
   since=$(session_since)
   pid=$(main_pid dataplane)
   load_begin "$vip4" 20
+  # shellcheck disable=SC2016  # expands there
   over_tap 'read -r line; echo "$line"' < <(sleep 20; echo survived) >"$state/ssh.out" &
   ssh=$!
   soon 20 "ssh over the TAP" node 'pgrep -f "read -r line"'
@@ -131,6 +132,7 @@ case_upgrade() {
   soon 30 "requests are answered" serves "$vip4"
   load_end
   outage=$(outage_ms)
+  # shellcheck disable=SC2016  # dpkg-query's own variable
   expect "the package is one version on" node 'dpkg-query -W -f "\${Version}" guideway-node | grep -q next'
   expect "node.toml is as it was edited" node 'grep -qx "# edited" /etc/guideway/node.toml'
   expect "BGP's session has outlived the upgrade" test "$(session_since)" = "$since"

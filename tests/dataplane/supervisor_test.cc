@@ -86,8 +86,9 @@ TEST_F(SupervisorTest, a_watchdog_meant_for_another_process_is_not_fed) {
 // The manager hands descriptors over from 3 on, in the order of their names.
 void hand_over(const std::string& names, int count) {
   for (int fd = 3; fd < 3 + count; ++fd) {
-    const UniqueFd memory(memfd_create("kept", 0));
+    UniqueFd memory(memfd_create("kept", 0));
     const UniqueFd high(fcntl(memory.get(), F_DUPFD_CLOEXEC, 10));
+    memory.reset();  // it may be where this one goes
     dup2(high.get(), fd);
   }
   setenv("LISTEN_PID", std::to_string(getpid()).c_str(), 1);
