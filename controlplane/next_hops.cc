@@ -59,9 +59,9 @@ Result<void> NextHops::open() {
   if (!requests) return tl::unexpected(requests.error());
   requests_ = std::move(*requests);
   // Subscribed before anything is read, so that no change falls in between.
-  auto events =
-      NetlinkSocket::open({RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,
-                           RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE, RTNLGRP_NEXTHOP});
+  auto events = NetlinkSocket::open({RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_ROUTE,
+                                     RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE,
+                                     RTNLGRP_NEXTHOP, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR});
   if (!events) return tl::unexpected(events.error());
   events_ = std::move(*events);
   if (auto ok = read_kernel(); !ok) return ok;
@@ -153,6 +153,8 @@ void NextHops::on_events() {
         }
         return schedule_routes();
       }
+      // With the addresses the kernel's choice of a source changes, with no word about a route: an
+      // IPv6 address is not chosen before duplicate address detection (RFC 4862) is done with it.
       default:
         if (const auto prefix = parse_route_prefix(message)) return schedule_route(*prefix);
         return schedule_routes();

@@ -269,6 +269,18 @@ TEST_F(NextHopsTest, ResolvesOnTheLinkInBothFamilies) {
   }
 }
 
+// While it is tentative (RFC 4862 section 5.4) the kernel chooses another, or none.
+TEST_F(NextHopsTest, AnAddressIsTheSourceOnceDuplicateDetectionIsDone) {
+  ASSERT_TRUE(network_->run("ip addr del fd00::11/64 dev eth1"));
+  ASSERT_TRUE(network_->run("ip addr add fd00::12/64 dev eth1"));
+  make();
+  want({"fd00::21"});
+  EXPECT_TRUE(loop_->eventually([&] {
+    const auto& hop = hops_->get(ip("fd00::21")).hop;
+    return hop && hop->source == ip("fd00::12");
+  }));
+}
+
 TEST_F(NextHopsTest, ConfiguredTunnelSources) {
   make({.source4 = ip("192.0.2.1"), .source6 = ip("2001:db8::1")});
   want({"10.0.0.21", "fd00::21"});
