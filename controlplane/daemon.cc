@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/daemon.h"
+#include "controlplane/announce_table.h"
 
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
@@ -63,6 +64,7 @@ Result<void> Daemon::open() {
   });
   if (!signals) return signals;
   if (auto made = make_store(); !made) return made;
+  if (auto ok = remember_announce_table(config_.run_dir, config_.announce.table); !ok) return ok;
   auto delivery = Delivery::create(*loop_, config_, bpf_dir_ + "/" + kEdgeObject);
   if (!delivery) return tl::unexpected(delivery.error());
   delivery_ = std::move(*delivery);

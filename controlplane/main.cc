@@ -8,9 +8,11 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <set>
 #include <string>
 
 #include "bpf/object.h"
+#include "controlplane/announce_table.h"
 #include "controlplane/daemon.h"
 #include "controlplane/signal_routes.h"
 #include "dataplane/node_config.h"
@@ -25,14 +27,23 @@ void raise_descriptor_limit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-// For when the dataplane ended, whether a control plane is there or not.
-int withdraw(const guideway::NodeConfig& config) {
-  auto count = guideway::withdraw_signal_routes(config.announce.table);
-  if (!count) {
-    std::fprintf(stderr, "guideway-controlplane: %s\n", count.error().text().c_str());
-    return 1;
+// For when the dataplane ended, whether a control plane is there or not, and whatever became of
+// node.toml: by it, by what the last control plane left in the run folder, else by the defaults.
+int withdraw(const guideway::Result<guideway::NodeConfig>& loaded) {
+  const guideway::NodeConfig config = loaded ? *loaded : guideway::NodeConfig{};
+  const auto remembered = guideway::remembered_announce_table(config.run_dir);
+  std::set<unsigned> tables = {remembered.value_or(config.announce.table)};
+  if (loaded) tables.insert(config.announce.table);
+  size_t all = 0;
+  for (const unsigned table : tables) {
+    auto count = guideway::withdraw_signal_routes(table);
+    if (!count) {
+      std::fprintf(stderr, "guideway-controlplane: %s\n", count.error().text().c_str());
+      return 1;
+    }
+    all += *count;
   }
-  std::fprintf(stderr, "guideway-controlplane: %zu announcements withdrawn\n", *count);
+  std::fprintf(stderr, "guideway-controlplane: %zu announcements withdrawn\n", all);
   return 0;
 }
 
@@ -40,9 +51,9 @@ int run(const std::string& config_path, const std::string& bpf_dir, bool withdra
   auto config = guideway::NodeConfig::load(config_path);
   if (!config) {
     std::fprintf(stderr, "guideway-controlplane: %s\n", config.error().text().c_str());
-    return 1;
+    if (!withdraws) return 1;
   }
-  if (withdraws) return withdraw(*config);
+  if (withdraws) return withdraw(config);
   spdlog::set_default_logger(spdlog::stderr_logger_mt("controlplane"));
   spdlog::set_level(spdlog::level::from_str(config->log_level));
   raise_descriptor_limit();

@@ -42,7 +42,7 @@ constexpr int64_t kHousekeepingMs = 500;
 // Farewell: how long the signal to stop may take to come, and how long forwarding goes on after it,
 // for the routers to hear of it.
 constexpr int kFarewellMs = 5000;
-constexpr int kFarewellTailMs = 300;
+constexpr int kFarewellTailMs = 500;
 
 // Of workers and main thread: packets and failures first, but no more than that; a machine without
 // time for anything else could not be helped.

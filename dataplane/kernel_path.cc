@@ -88,8 +88,9 @@ Result<std::unique_ptr<KernelPath>> KernelPath::open(const std::string& name, co
 Result<void> KernelPath::open_tap(Supervisor& supervisor) {
   tap_ = supervisor.kept("tap-" + name_);
   ifreq request{};
-  // One whose TAP was deleted or renamed meanwhile is of no use.
   if (tap_ && ioctl(tap_.get(), TUNGETIFF, &request) == 0 && name_ == request.ifr_name) return {};
+  // Its TAP was deleted or renamed meanwhile.
+  if (tap_) supervisor.drop("tap-" + name_);
   tap_ = UniqueFd(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
   if (!tap_)
     return fail("/dev/net/tun", std::string("cannot be opened: ") + std::strerror(errno),

@@ -28,7 +28,7 @@ constexpr uint16_t kRxDescriptors = 2048;
 constexpr uint16_t kTxDescriptors = 2048;
 
 // A NIC that was just started negotiates; meanwhile the TAP keeps the carrier that it has.
-constexpr std::chrono::seconds kLinkGrace{6};
+constexpr std::chrono::seconds kLinkGrace{20};
 
 // Asks the kernel about an interface; false if there is no answer.
 bool ask(const std::string& interface, unsigned long what, ifreq& request) {

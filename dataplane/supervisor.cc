@@ -54,9 +54,13 @@ UniqueFd Supervisor::kept(const std::string& name) {
   return fd;
 }
 
+void Supervisor::drop(const std::string& name) {
+  kept_.erase(name);
+  sd_notify(0, ("FDSTOREREMOVE=1\nFDNAME=" + name).c_str());
+}
+
 void Supervisor::drop_the_rest() {
-  for (const auto& [name, fd] : kept_) sd_notify(0, ("FDSTOREREMOVE=1\nFDNAME=" + name).c_str());
-  kept_.clear();
+  while (!kept_.empty()) drop(std::string(kept_.begin()->first));
 }
 
 }  // namespace guideway

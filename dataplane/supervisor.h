@@ -30,8 +30,9 @@ class Supervisor {
   void keep(const std::string& name, int fd) const;
   // What a run before this one gave to keep(); empty if nothing. Each can be had once.
   UniqueFd kept(const std::string& name);
-  // Nobody asked for the rest: the manager need not hold it any more.
-  void drop_the_rest();
+  // The manager need not hold it any more.
+  void drop(const std::string& name);
+  void drop_the_rest();  // nobody asked for it
 
  private:
   std::map<std::string, UniqueFd> kept_;

@@ -29,9 +29,12 @@ void take(Frame& frame, const rte_mbuf& packet, bool checks_headers) {
   frame.data = static_cast<uint8_t*>(packet.buf_addr) + packet.data_off;
   frame.bytes = packet.data_len;
   frame.headroom = packet.data_off;
-  // Drivers that check nothing may leave the flags of a buffer's packet before.
-  frame.header_checked = checks_headers && (packet.ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) ==
-                                               RTE_MBUF_F_RX_IP_CKSUM_GOOD;
+  // Drivers that check nothing may leave the flags of a buffer's packet before. Those that know
+  // tunnels may mean the inner header by the good word, and say of ours that it is bad.
+  frame.header_checked =
+      checks_headers &&
+      (packet.ol_flags & (RTE_MBUF_F_RX_IP_CKSUM_MASK | RTE_MBUF_F_RX_OUTER_IP_CKSUM_BAD)) ==
+          RTE_MBUF_F_RX_IP_CKSUM_GOOD;
 }
 
 void write_back(rte_mbuf& packet, const Frame& frame) {

@@ -54,7 +54,7 @@ configure_root() {
     >"$network/10-management.network"
   # By these the TAP of the port is addressed whenever the dataplane makes it.
   printf '[Match]\nName=gw0\n[Network]\nAddress=10.0.0.11/24\nAddress=fd00:0:0:1::11/64
-Gateway=10.0.0.1\nGateway=fd00:0:0:1::1\nIPv6AcceptRA=no\n[Link]\nRequiredForOnline=no\n' \
+Gateway=10.0.0.1\nGateway=fd00:0:0:1::1\nIPv6AcceptRA=no\nIgnoreCarrierLoss=10s\n[Link]\nRequiredForOnline=no\n' \
     >"$network/20-guideway.network"
   rm -f "$cache/key" "$cache/key.pub"
   ssh-keygen -q -t ed25519 -N '' -f "$cache/key"
@@ -76,8 +76,10 @@ make_image() {
   rm -f "$cache/recipe"
   make_root "$1"
   configure_root
-  cp "$cache"/root/boot/vmlinuz-* "$cache/vmlinuz"
-  cp "$cache"/root/boot/initrd.img-* "$cache/initrd"
+  local kernel
+  kernel=$(find "$cache/root/boot" -name 'vmlinuz-*' | sort -V | tail -1)
+  cp "$kernel" "$cache/vmlinuz"
+  cp "${kernel/vmlinuz-/initrd.img-}" "$cache/initrd"
   say "vm-test: making the disk"
   rm -f "$cache/disk"
   truncate -s 4G "$cache/disk"

@@ -93,6 +93,14 @@ case_withdraw() {
   soon 20 "the VIPs are withdrawn with the control plane down" vips_gone
   node 'systemctl start guideway-controlplane guideway-dataplane'
   soon 60 "the VIPs are learned again" vips_learned
+  # The commonest mistake of all.
+  node "echo 'workers = one' >>/etc/guideway/node.toml"
+  expect "no unit starts by a node.toml with an error" \
+    fails node 'systemctl restart guideway-controlplane guideway-dataplane'
+  soon 20 "the VIPs are withdrawn" vips_gone
+  of_node_toml '/^workers = one$/d'
+  node 'systemctl restart guideway-controlplane guideway-dataplane'
+  soon 60 "the VIPs are learned again" vips_learned
   all_served
 }
 
@@ -102,6 +110,7 @@ next_package() {
   [[ ! -e $state/next.deb ]] || return 0
   dpkg-deb -R "$state/guideway-node.deb" "$tree"
   sed -i 's/^Version: .*/&+next/; s/(= \([^)]*\))/(= \1+next)/' "$tree/DEBIAN/control"
+  echo '# One more comment.' >>"$tree/usr/share/guideway/node.toml"
   dpkg-deb --root-owner-group -b "$tree" "$state/next.deb" >/dev/null
   rm -rf "$tree"
 }

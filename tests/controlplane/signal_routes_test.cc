@@ -4,6 +4,11 @@
 #include <gtest/gtest.h>
 #include <linux/rtnetlink.h>
 
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "controlplane/announce_table.h"
 #include "controlplane/kernel_route.h"
 #include "tests/controlplane/loop_thread.h"
 #include "tests/controlplane/test_network.h"
@@ -144,6 +149,25 @@ TEST_F(SignalRoutesTest, WithdrawDeletesOursAndNothingElse) {
   EXPECT_EQ(ours("-4") + ours("-6"), "");
   EXPECT_EQ(TestNetwork::output("ip route show"), "blackhole 203.0.113.99 \n");
   EXPECT_EQ(withdraw_signal_routes(254).value(), 0u);
+}
+
+// node.toml names another table than at the last start, or nobody can read it any more.
+TEST_F(SignalRoutesTest, TheTableOfBeforeIsRememberedAndLeftEmpty) {
+  char name[] = "/tmp/guideway-announce-XXXXXX";
+  const std::string dir = mkdtemp(name);
+  EXPECT_EQ(remembered_announce_table(dir), std::nullopt);
+  ASSERT_TRUE(remember_announce_table(dir, 100));
+  ASSERT_TRUE(network_->run("ip route add blackhole 203.0.113.10 proto 203 metric 100 table 100"));
+  ASSERT_TRUE(remember_announce_table(dir, 100));
+  EXPECT_NE(TestNetwork::output("ip route show table 100"), "");
+  ASSERT_TRUE(remember_announce_table(dir, 254));
+  EXPECT_EQ(TestNetwork::output("ip route show table 100"), "");
+  EXPECT_EQ(remembered_announce_table(dir), 254u);
+  for (const char* nonsense : {"", "none\n", "0\n", "99999999999999\n", "254"}) {
+    std::ofstream(dir + "/announce-table") << nonsense;
+    EXPECT_EQ(remembered_announce_table(dir), std::nullopt) << nonsense;
+  }
+  std::filesystem::remove_all(dir);
 }
 
 }  // namespace
