@@ -12,6 +12,7 @@ from lab import eventually, service_path
 from traffic import VIP, Wrk, base_intent, get, host, service
 
 SERVES_WITHIN_S = 2
+MESSAGE_MAGIC = 0x47455353  # GW_MAGIC_MESSAGE of dataplane/abi.h
 
 
 def serves_within(lab, seconds, family=4):
@@ -154,5 +155,43 @@ def test_a_leave_that_nobody_follows_up_ends_with_an_error(lab):
     os.kill(lab.pid("dataplane"), signal.SIGUSR1)
     eventually(lambda: lab.pid("dataplane") is None, 10, what="it ends by itself")
     assert "SIGUSR1: was not followed by SIGTERM within 5 s" in lab.log("dataplane")
+    lab.start("dataplane")
+    lab.ready()
+
+
+# One version on: what the control plane reads of a hello first, in a message of another size.
+NEWER_DATAPLANE = """
+import socket, struct, sys
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+listener.bind(sys.argv[1])
+listener.listen()
+magic = int(sys.argv[2], 0)
+while True:
+    peer = listener.accept()[0]
+    peer.send(struct.pack("=IIQQIII", magic, 1, 7, 0, 0, 4, 5) + bytes(700))
+    peer.recv(1)
+"""
+
+
+def test_a_dataplane_of_another_layout_keeps_its_announcements(lab):
+    """It forwards by the image that it has; a control plane that cannot talk to it must not withdraw."""
+    route = ["blackhole", "203.0.113.10", "proto", "203", "metric", "100"]
+    lab.stop("controlplane")
+    lab.stop("dataplane")
+    eventually(lambda: not announced(lab), what="the VIPs are withdrawn")
+    (lab.state / "n1/run/dataplane.sock").unlink(missing_ok=True)
+    newer = lab.spawn("n1", "/usr/bin/python3", "-c", NEWER_DATAPLANE,
+                      lab.state / "n1/run/dataplane.sock", hex(MESSAGE_MAGIC))
+    try:
+        lab.run("n1", "ip", "route", "add", *route)
+        lab.start("controlplane")
+        eventually(lambda: "accepts image layouts 4 to 5" in lab.status()["dataplane"]["problem"],
+                   what=lambda: lab.status()["dataplane"])
+        time.sleep(2)  # four times as long as a dataplane may be silent
+        assert announced(lab), "withdrawn"
+    finally:
+        newer.kill()
+        newer.wait()
+    eventually(lambda: not announced(lab), 5, what="withdrawn once it is gone")
     lab.start("dataplane")
     lab.ready()
