@@ -212,13 +212,14 @@ def show(result):
 
 def asked(loads):
     """What was promised, of the medians; printed, and no reason to fail on a busy machine."""
-    kept = {way: f["of_direct"]["median"] for way, f in loads["kept"].items()}
     out = []
-    for way in WAYS:
-        own = kept[f"guideway {way}"]
-        out.append([f"guideway {way}: at least {ASKED} of the direct way", own, own >= ASKED])
-        for rival in ("haproxy", "nftables"):
-            out.append([f"guideway {way} against {rival}", own / kept[rival], own > kept[rival]])
+    for load, ways in loads.items():
+        share = {way: f["of_direct"]["median"] for way, f in ways.items()}
+        for way in WAYS:
+            own, name = share[f"guideway {way}"], f"{LOADS[load][0]}: guideway {way}"
+            out.append([f"{name}: at least {ASKED} of the direct way", own, own >= ASKED])
+            for rival in ("haproxy", "nftables"):
+                out.append([f"{name} against {rival}", own / share[rival], own > share[rival]])
     return out
 
 

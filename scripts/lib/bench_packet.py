@@ -36,6 +36,8 @@ def scenarios(quick):
     yield from (scenario(n) for n in counts)
     yield from (scenario(n, release="learn", flow_table=entries(n)) for n in counts)
     yield scenario(counts[-1], release="drain", syn=1)
+    if not quick:
+        yield scenario(most, release="drain", syn=1, flow_table=1 << 22)
     yield scenario(million, release="churn", flow_table=entries(million))
     if quick:
         return
@@ -50,6 +52,15 @@ def scenarios(quick):
         yield scenario(n, services=1000)
     yield scenario(100_000, release="learn", flow_table=entries(100_000))
     yield scenario(most, syn=1)
+
+
+def must_be(one, flows, images, guideway):
+    """The state that the scenario's name says."""
+    wanted = {"quiet": flows == 0, "learn": flows >= 0.9 * one["flows"],
+              "drain": flows >= 0.9 * one["flow_table"],
+              "churn": images > 0 and guideway.churn and guideway.churn.poll() is None}
+    if not wanted[one["release"]]:
+        raise RuntimeError(f"is not in its state: {flows} entries, {images} images")
 
 
 def measure(one, modes, rounds, seconds, directory):
@@ -68,6 +79,7 @@ def measure(one, modes, rounds, seconds, directory):
             for process in running:
                 samples[process.name].append(process.sample(seconds))
         flows, images = guideway.check(), guideway.images()
+        must_be(one, flows, images, guideway)
     finally:
         for process in running:
             process.end()

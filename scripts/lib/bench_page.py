@@ -20,15 +20,26 @@ REPO = pathlib.Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 
+def read(path, known):
+    """The sections in a file; ends with a word about one that is no such file, or has failed."""
+    try:
+        one = json.loads(pathlib.Path(path).read_text())
+    except (OSError, ValueError) as error:
+        sys.exit(f"{path}: cannot be read: {error}")
+    if not isinstance(one, dict) or not one or not set(one) <= known:
+        sys.exit(f"{path}: no results of scripts/bench --json")
+    for section, result in one.items():
+        if not isinstance(result, dict) or not result.get("ok", True):
+            sys.exit(f"{path}: section {section} has failed, its figures are none")
+    return one
+
+
 def main():
     results = {}
     makers = {**page_packet.BLOCKS, **page_rest.BLOCKS}  # {block: (section, its text)}
     known = {section for section, _ in makers.values()}
     for path in sys.argv[1:]:
-        one = json.loads(pathlib.Path(path).read_text())
-        if not set(one) <= known:
-            sys.exit(f"{path}: no results of scripts/bench --json")
-        results.update(one)
+        results.update(read(path, known))
     page = REPO / "docs/performance.md"
 
     def block(found):
@@ -37,12 +48,18 @@ def main():
             return found.group(0)
         return found.group(1) + text(results[section]).rstrip() + "\n" + found.group(3)
 
-    page.write_text(BLOCK.sub(block, page.read_text()))
+    try:
+        text = BLOCK.sub(block, page.read_text())
+        plots = {name: plot(results[section])
+                 for name, (section, plot) in {**page_packet.PLOTS, **page_rest.PLOTS}.items()
+                 if section in results}
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        sys.exit(f"bench --page: these results are not whole: {type(error).__name__}: {error}")
+    page.write_text(text)
     pictures = REPO / "docs/performance"
     pictures.mkdir(exist_ok=True)
-    for name, (section, plot) in {**page_packet.PLOTS, **page_rest.PLOTS}.items():
-        if section in results:
-            (pictures / f"{name}.svg").write_text(plot(results[section]))
+    for name, drawn in plots.items():
+        (pictures / f"{name}.svg").write_text(drawn)
     return 0
 
 

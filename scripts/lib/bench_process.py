@@ -99,8 +99,12 @@ class Testpmd(Process):
             f"--forward-mode={mode}", f"--burst={BURST}", "--mbcache=256",
             f"--total-num-mbufs={BUFFERS}", "--port-topology=loop", "--nb-cores=1",
             "--no-flush-rx", "--auto-start"], generator, directory)
-        self.wait(self.runs, "packets")
-        self.stop()
+        try:
+            self.wait(self.runs, "packets")
+            self.stop()
+        except BaseException:
+            self.end()
+            raise
 
 
 class Guideway(Process):
@@ -113,6 +117,13 @@ class Guideway(Process):
             BUILD / "dataplane/guideway-dataplane", "--config", config, "--bpf-dir", BUILD / "bpf"],
             generator, self.write(directory, config, run, scenario))
         self.run = run
+        try:
+            self.begin(scenario, directory)
+        except BaseException:
+            self.end()
+            raise
+
+    def begin(self, scenario, directory):
         # The socket is there a moment before anybody listens.
         self.wait(lambda: "ready:" in (directory / "process/log").read_text(), "control socket")
         # A pool that churns is quiet at first.

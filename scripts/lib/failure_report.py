@@ -21,7 +21,7 @@ def machine():
     memory = int(re.search(r"^MemTotal:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text(),
                            re.M).group(1))
     return {"cores": os.cpu_count(), "model": model.group(1) if model else platform.machine(),
-            "virtual": "hypervisor" in cpuinfo, "kernel": platform.release(),
+            "virtual": "hypervisor" in cpuinfo, "kernel": platform.release().split("-")[0],
             "memory_gb": round(memory / 2**20, 1), "load_before": round(os.getloadavg()[0], 2)}
 
 

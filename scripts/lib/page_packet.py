@@ -62,7 +62,8 @@ def claims(result):
     for row in rows:
         one = row["scenario"]
         if one["release"] == "drain":
-            out.append(("all new, table full, x `5tswap`", row["ratio"], FULL_ASKED))
+            out.append((f"all new, table of {one['flow_table']:,} full, x `5tswap`", row["ratio"],
+                        FULL_ASKED))
         if one["release"] == "quiet" and (one["family"], one["forwarding"]) in \
                 ((4, "gue"), (6, "ipip"), (6, "gue")) and one["flows"] in base:
             ratio = row["ratio"]["median"] / base[one["flows"]]["ratio"]["median"]

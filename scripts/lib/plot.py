@@ -8,6 +8,7 @@ COLOURS = ("#1b6ca8", "#d1495b", "#edae49", "#2e8b57", "#6a4c93", "#777777")
 
 def _ceiling(value):
     """The next round number above, and the step of the grid."""
+    value = max(value, 1e-6)
     step = 1.0
     while step * 5 < value:
         step *= 10
