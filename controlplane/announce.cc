@@ -91,7 +91,7 @@ Decision decide(const VipFacts& vip, const NodeFacts& node, const AnnounceRules&
   }
   const Decision by_mode = by_node(node);
   if (node.dataplane == DataplaneLife::unsure) {
-    return worst({before, "held as it was: the state of the dataplane is not known yet"}, by_mode);
+    return worst({before, "held as it was: the state of the dataplane is not known"}, by_mode);
   }
   if (!vip.adopted) {
     return {Announcement::withdrawn, "the dataplane has adopted no image with it yet"};

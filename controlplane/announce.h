@@ -16,8 +16,9 @@ const char* announcement_name(Announcement announcement);
 enum class NodeMode : uint8_t { normal, draining, drained };
 const char* node_mode_name(NodeMode mode);
 
-// `unsure`: the control plane has just started, the connection has just ended, or the image that
-// runs is one that this control plane knows nothing of. What is announced then stays as it is.
+// `unsure`: the control plane has just started, the connection has just ended, the image that runs
+// is one that this control plane knows nothing of, or the dataplane is one of another layout. What
+// is announced then stays as it is.
 enum class DataplaneLife : uint8_t { alive, dead, unsure };
 
 // `panic`: no backend would remain, so the last ones known are used.

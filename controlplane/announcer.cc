@@ -72,11 +72,17 @@ void Announcer::set_services(Services services) {
 }
 
 void Announcer::look(bool beating, uint64_t forwarded) {
-  silent_looks_ = beating ? 0 : silent_looks_ + 1;
+  silent_looks_ = beating || unreadable_ ? 0 : silent_looks_ + 1;
   beats_ = beats_ || beating;
-  if (forwarded != std::exchange(forwarded_, forwarded)) last_traffic_ = Clock::now();
+  const bool moved = forwarded != std::exchange(forwarded_, forwarded);
+  if (moved || unreadable_) last_traffic_ = Clock::now();
   drain_on();
   judge();
+}
+
+void Announcer::set_unreadable(bool unreadable) {
+  if (unreadable) silent_looks_ = 0;
+  unreadable_ = unreadable;
 }
 
 void Announcer::on_connected(uint64_t generation) {
@@ -111,6 +117,7 @@ void Announcer::set_lease_lapsing(bool lapsing) {
 }
 
 DataplaneLife Announcer::life() const {
+  if (unreadable_) return DataplaneLife::unsure;
   if (silent_looks_ >= silent_limit_) return DataplaneLife::dead;
   return beats_ && !unknown_image_ ? DataplaneLife::alive : DataplaneLife::unsure;
 }

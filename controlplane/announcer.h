@@ -49,6 +49,9 @@ class Announcer {
   // Every 100 ms. `beating`: the workers' heartbeats advanced since the last look. `forwarded`:
   // packets, of all time.
   void look(bool beating, uint64_t forwarded);
+  // A dataplane forwards whose counters cannot be read, nor its image replaced: one of another
+  // layout. What is announced then is held until it is gone; a drain takes all its time.
+  void set_unreadable(bool unreadable);
   // `generation`: what the dataplane runs already, 0: nothing.
   void on_connected(uint64_t generation);
   void on_disconnected();
@@ -96,6 +99,7 @@ class Announcer {
   bool unknown_image_ = true;         // what runs was published by somebody else
   unsigned silent_looks_ = 0;         // in a row, without a beat
   unsigned silent_limit_;             // of them, and the dataplane is dead
+  bool unreadable_ = false;           // there, but neither beats nor packets can be seen
   bool beats_ = false;                // it did since the connection changed
   uint64_t published_ = 0;            // generation sent last
   std::set<Address> published_vips_;  // in it

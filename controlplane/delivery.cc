@@ -449,6 +449,7 @@ void Delivery::look_at_heartbeats() {
   alive_ = now_alive;
   uint64_t forwarded =
       counters_ == nullptr ? 0 : counters_->verdicts()[static_cast<size_t>(Verdict::forwarded)];
+  announcer_->set_unreadable(publisher_->forwards_by_another_layout());
   announcer_->look(beats, forwarded);
 }
 

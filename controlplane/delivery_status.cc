@@ -62,7 +62,7 @@ void Delivery::describe(Status& status) const {
       }};
   make_pools_and_services(source, status);
   // Whatever the backends are: nobody sends them anything.
-  if (!alive_ && !is_starting()) {
+  if (!alive_ && !is_starting() && !publisher_->forwards_by_another_layout()) {
     for (ServiceStatus& service : status.services) {
       service.state = ServiceState::down;
       service.reason = "no dataplane forwards";

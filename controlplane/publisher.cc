@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <utility>
 
@@ -64,6 +65,14 @@ Received receive_from(int socket) {
   return received;
 }
 
+// Its size is that of its own layout: nothing behind `layout_newest` may be read.
+bool is_hello_of_another_layout(const Received& received) {
+  const gw_message& message = received.message;
+  return received.bytes >= static_cast<ssize_t>(offsetof(gw_message, pid)) &&
+         message.magic == GW_MAGIC_MESSAGE && message.type == GW_HELLO &&
+         (GW_LAYOUT < message.layout_oldest || GW_LAYOUT > message.layout_newest);
+}
+
 ssize_t send_to(int socket, const gw_message& message, int fd) {
   iovec io{const_cast<gw_message*>(&message), sizeof message};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {};
@@ -116,6 +125,7 @@ void Publisher::connect_now() {
   if (!fd || connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
     const int error = errno;
     present_ = error != ENOENT && error != ECONNREFUSED;
+    forwards_by_another_layout_ = forwards_by_another_layout_ && present_;
     problem_ = !present_
                    ? "the dataplane is not running: " + path_ + ": " + std::strerror(error)
                    : "cannot connect to the dataplane: " + path_ + ": " + std::strerror(error);
@@ -159,6 +169,10 @@ bool Publisher::receive() {
     disconnect("the dataplane closed the connection");
     return false;
   }
+  if (!info_ && is_hello_of_another_layout(received)) {
+    on_hello_of_another_layout(received.message);
+    return true;
+  }
   if (received.bytes != sizeof(gw_message) || received.truncated ||
       received.message.magic != GW_MAGIC_MESSAGE) {
     disconnect("the peer at " + path_ + " does not speak Guideway's protocol");
@@ -174,13 +188,22 @@ void Publisher::on_message(const gw_message& message, UniqueFd fd) {
   disconnect("the dataplane sent an unexpected message of type " + std::to_string(message.type));
 }
 
+// The connection stays: its end is that of the dataplane.
+void Publisher::on_hello_of_another_layout(const gw_message& message) {
+  const bool forwards = message.generation != 0;
+  const std::string older =
+      message.layout_newest < GW_LAYOUT ? "guideway-dataplane" : "guideway-controlplane";
+  forwards_by_another_layout_ = forwards;
+  problem_ = "the dataplane accepts image layouts " + std::to_string(message.layout_oldest) +
+             " to " + std::to_string(message.layout_newest) + ", this control plane writes " +
+             std::to_string(GW_LAYOUT) + ": upgrade " + older + " and restart it; until then " +
+             (forwards ? "changes wait, packets go by the image that runs, and what is announced "
+                         "is held"
+                       : "nothing is forwarded: no image runs");
+}
+
 void Publisher::on_hello(const gw_message& message, UniqueFd counters) {
-  if (GW_LAYOUT < message.layout_oldest || GW_LAYOUT > message.layout_newest) {
-    return disconnect("the dataplane accepts image layouts " +
-                      std::to_string(message.layout_oldest) + " to " +
-                      std::to_string(message.layout_newest) + ", this control plane writes " +
-                      std::to_string(GW_LAYOUT) + ": upgrade the older of the two");
-  }
+  forwards_by_another_layout_ = false;
   if (message.ports > GW_PORTS_MAX || message.workers > GW_WORKERS_MAX)
     return disconnect("the dataplane's hello is out of range");
   DataplaneInfo info{.pid = message.pid,

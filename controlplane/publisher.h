@@ -63,6 +63,8 @@ class Publisher {
   bool connected() const { return info_.has_value(); }
   // A dataplane listens, or did at the last try: it may forward also when it takes nothing from us.
   bool present() const { return present_; }
+  // It said hello and runs an image, but of no layout that this control plane writes.
+  bool forwards_by_another_layout() const { return present_ && forwards_by_another_layout_; }
   // Of the present connection.
   const std::optional<DataplaneInfo>& info() const { return info_; }
   // The image of the last ROOT adopted on this connection; null if none.
@@ -85,6 +87,7 @@ class Publisher {
   bool receive();  // false: disconnected, or nothing more to read
   void on_message(const gw_message& message, UniqueFd fd);
   void on_hello(const gw_message& message, UniqueFd counters);
+  void on_hello_of_another_layout(const gw_message& message);
   void on_ack(const gw_message& message);
   void send_next_image();
   void flush();
@@ -99,6 +102,7 @@ class Publisher {
   std::optional<DataplaneInfo> info_;
   std::string problem_;
   bool present_ = false;
+  bool forwards_by_another_layout_ = false;     // by the last hello
   std::shared_ptr<const SealedImage> waiting_;  // to be sent after the ACK of sent_
   std::shared_ptr<const SealedImage> sent_;     // no ACK yet
   EventLoop::Clock::time_point sent_at_{};

@@ -14,6 +14,19 @@
  * and fuzzed. An address is 16 bytes; IPv4 is mapped (::ffff:a.b.c.d, RFC 4291 section 2.5.5.2).
  *
  * A change of anything here is a new GW_LAYOUT. Verdicts are appended, never renumbered.
+ *
+ * Layout 3 is the first that is released. What a later one promises, so that either daemon may be
+ * upgraded first and the node goes on meanwhile:
+ *
+ * - A newer daemon also knows the layout before its own: its dataplane reads it, its control plane
+ *   writes it to a dataplane that takes nothing newer.
+ * - gw_message stays as it is up to and with `layout_newest`, also the meaning of `generation`.
+ *   HELLO has the size that `layout_oldest` gives it.
+ * - gw_counters keeps the places of all it has; a new field takes a reserved one. `heartbeat` stays
+ *   first in gw_worker_counters, and the first worker's stays at `workers_offset`.
+ *
+ * Daemons that have no layout in common leave each other alone: the dataplane forwards by the image
+ * that it has, and the control plane holds what is announced while that dataplane is there.
  */
 #ifndef GUIDEWAY_DATAPLANE_ABI_H
 #define GUIDEWAY_DATAPLANE_ABI_H
@@ -233,6 +246,9 @@ struct gw_message {
   char text[192];                        /* ACK: why refused; NUL-terminated */
 };
 GW_SIZE(gw_message, 56 + 256 + 192);
+GW_AT(gw_message, generation, 8);
+GW_AT(gw_message, layout_oldest, 28);
+GW_AT(gw_message, layout_newest, 32);
 
 /* ---------------------------------------------------------------- counters
  *
@@ -262,6 +278,11 @@ struct gw_counters {
   uint64_t reserved[5];
 };
 GW_SIZE(gw_counters, 128);
+GW_AT(gw_counters, layout, 8);
+GW_AT(gw_counters, pid, 12);
+GW_AT(gw_counters, epoch, 24);
+GW_AT(gw_counters, workers, 48);
+GW_AT(gw_counters, workers_offset, 64);
 
 /* received == sum of verdict[] whenever no packet is in flight; what was in flight when a
  * dataplane died is counted as `lost_in_restart` by the next one. */
@@ -275,5 +296,6 @@ struct gw_worker_counters {
   uint64_t verdict[64]; /* index: verdict.h */
 };
 GW_SIZE(gw_worker_counters, 64 + 512);
+GW_AT(gw_worker_counters, heartbeat, 0);
 
 #endif

@@ -134,6 +134,47 @@ TEST_F(AnnouncerTest, ALostConnectionToALivingDataplaneChangesNothing) {
   EXPECT_EQ(announced(), kBoth);
 }
 
+TEST_F(AnnouncerTest, BesideOneThatCannotBeReadNothingChangesUntilItIsGone) {
+  serve();
+  end();
+  ASSERT_TRUE(network_->run("ip route del blackhole 203.0.113.10 proto 203 metric 100"));
+  start();
+  in_loop([](Announcer& a) {
+    a.set_services(services());
+    a.set_unreadable(true);
+  });
+  look(false, 50);
+  EXPECT_EQ(announced(), "2001:db8::10 metric 100; ") << "one is held, the other is not announced";
+  in_loop([](Announcer& a) { a.set_unreadable(false); });
+  look(false, 4);
+  EXPECT_EQ(announced(), "2001:db8::10 metric 100; ");
+  look(false);
+  EXPECT_EQ(announced(), "");
+}
+
+TEST_F(AnnouncerTest, OneThatCannotBeReadIsFollowedByOneThatCan) {
+  serve();
+  end();
+  start();
+  in_loop([](Announcer& a) {
+    a.set_services(services());
+    a.set_unreadable(true);
+  });
+  look(false, 50);
+  in_loop([](Announcer& a) {
+    a.on_connected(1);
+    a.set_unreadable(false);
+  });
+  look(false);
+  look(true);
+  in_loop([](Announcer& a) {
+    a.on_published(2, {kVip, kOther});
+    EXPECT_EQ(announced(), kBoth);
+    a.on_adopted(2);
+  });
+  EXPECT_EQ(announced(), kBoth);
+}
+
 TEST_F(AnnouncerTest, WhoWithdrawsInDoubtIsNotContradicted) {
   serve();
   in_loop([](Announcer& a) { a.on_disconnected(); });
@@ -219,6 +260,21 @@ TEST_F(AnnouncerTest, DrainReducesThenWithdrawsAndIsRemembered) {
   EXPECT_EQ(announced(), "");
   in_loop([](Announcer& a) { ASSERT_TRUE(a.set_drained(false)); });
   EXPECT_EQ(announced(), kBoth);
+}
+
+TEST_F(AnnouncerTest, ADrainOfOneThatCannotBeReadTakesItForBusy) {
+  serve();
+  in_loop([](Announcer& a) {
+    a.on_disconnected();
+    a.set_unreadable(true);
+    ASSERT_TRUE(a.set_drained(true));
+  });
+  const auto until = EventLoop::Clock::now() + std::chrono::milliseconds(2500);
+  EXPECT_TRUE(loop_->eventually([&] {
+    announcer_->look(false, 0);
+    return EventLoop::Clock::now() > until;
+  }));
+  EXPECT_EQ(announced(), kBothReduced);
 }
 
 TEST_F(AnnouncerTest, DrainEndsAfterItsTimeWhateverComes) {

@@ -59,10 +59,11 @@ class DaemonTest : public testing::Test {
     daemon_.reset();
   }
 
-  void start_dataplane(uint64_t generation = 0, uint64_t revision = 0) {
+  void start_dataplane(uint64_t generation = 0, uint64_t revision = 0,
+                       uint32_t layout = GW_LAYOUT) {
     dataplane_.reset();
-    dataplane_ =
-        std::make_unique<FakeDataplane>(config_.dataplane_socket(), "eth1", generation, revision);
+    dataplane_ = std::make_unique<FakeDataplane>(config_.dataplane_socket(), "eth1", generation,
+                                                 revision, layout);
   }
 
   json call(const std::string& method, const std::string& target, const std::string& body = "") {
@@ -270,6 +271,64 @@ TEST_F(DaemonTest, WithoutADataplaneNobodyWaits) {
   json answer = call("DELETE", "/v1/services/203.0.113.10:53/udp?wait=adopted");
   EXPECT_EQ(answer["adopted"], false);
   EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(4));
+}
+
+// The routes are those of the time before the upgrade of one of the two.
+TEST_F(DaemonTest, BesideADataplaneOfAnotherLayoutTheAnnouncementIsHeld) {
+  const auto announced = [] {
+    return TestNetwork::output("ip -4 route show proto 203 | cut -d' ' -f2 | tr '\n' ' '");
+  };
+  start();
+  make_web();
+  stop();
+  ASSERT_TRUE(network_->run("ip route add blackhole 203.0.113.10 proto 203 metric 100"));
+  for (const uint32_t layout : {GW_LAYOUT - 1, GW_LAYOUT + 1}) {
+    SCOPED_TRACE(layout);
+    start_dataplane(9, 1, layout);
+    start();
+    const json status = status_when([](const json& s) {
+      const json& said = s["dataplane"]["problem"];
+      return s["vips"].size() == 1 && said.is_string() &&
+             said.get<std::string>().find("image layouts") != std::string::npos;
+    });
+    const std::string problem = status["dataplane"]["problem"];
+    const std::string older = layout < GW_LAYOUT ? "guideway-dataplane" : "guideway-controlplane";
+    EXPECT_NE(problem.find("upgrade " + older + " and restart it"), std::string::npos) << problem;
+    // Four times as long as a heartbeat may be silent.
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(2);
+    while (std::chrono::steady_clock::now() < until) {
+      ASSERT_EQ(announced(), "203.0.113.10 ");
+    }
+    call("PUT", "/v1/services/203.0.113.11:80/tcp", R"({"pool":"web"})");
+    status_when([](const json& s) {
+      return s["vips"].size() == 2 && s["vips"][0]["announce"] == "normal" &&
+             s["vips"][1]["announce"] == "withdrawn";
+    });
+    EXPECT_EQ(announced(), "203.0.113.10 ") << "nothing is announced anew";
+    call("DELETE", "/v1/services/203.0.113.11:80/tcp");
+    stop();
+    EXPECT_EQ(announced(), "203.0.113.10 ");
+  }
+  start();
+  dataplane_.reset();
+  status_when([](const json& s) {
+    return s["vips"].size() == 1 && s["vips"][0]["announce"] == "withdrawn";
+  });
+  EXPECT_EQ(announced(), "");
+}
+
+TEST_F(DaemonTest, ADataplaneOfAnotherLayoutWithoutAnImageIsWithdrawn) {
+  start();
+  make_web();
+  stop();
+  ASSERT_TRUE(network_->run("ip route add blackhole 203.0.113.10 proto 203 metric 100"));
+  start_dataplane(0, 0, GW_LAYOUT + 1);
+  start();
+  const json status = status_when([](const json& s) {
+    return s["vips"].size() == 1 && s["vips"][0]["announce"] == "withdrawn";
+  });
+  const std::string problem = status["dataplane"]["problem"];
+  EXPECT_NE(problem.find("nothing is forwarded"), std::string::npos) << problem;
 }
 
 TEST_F(DaemonTest, OneControlPlaneForADataplane) {

@@ -26,8 +26,12 @@ class FakeDataplane {
   enum class Answer { adopt, refuse, hold };
 
   FakeDataplane(const std::string& path, const std::string& interface, uint64_t generation = 0,
-                uint64_t revision = 0)
-      : path_(path), interface_(interface), generation_(generation), revision_(revision) {
+                uint64_t revision = 0, uint32_t layout = GW_LAYOUT)
+      : path_(path),
+        interface_(interface),
+        generation_(generation),
+        revision_(revision),
+        layout_(layout) {
     listener_ = UniqueFd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
     sockaddr_un address = {};
     address.sun_family = AF_UNIX;
@@ -89,7 +93,7 @@ class FakeDataplane {
     gw_message hello = {};
     hello.magic = GW_MAGIC_MESSAGE;
     hello.type = GW_HELLO;
-    hello.layout_oldest = hello.layout_newest = GW_LAYOUT;
+    hello.layout_oldest = hello.layout_newest = layout_;
     hello.generation = generation_;
     hello.revision = revision_;
     hello.pid = 77;
@@ -141,6 +145,7 @@ class FakeDataplane {
   const std::string interface_;
   const uint64_t generation_;
   const uint64_t revision_;
+  const uint32_t layout_;
   UniqueFd listener_;
   UniqueFd peer_;
   int end_[2] = {-1, -1};

@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <deque>
 
@@ -331,20 +333,53 @@ TEST_F(PublisherTest, ConnectsAgainAndSendsEverythingAgain) {
   expect_root(dataplane, 7);
 }
 
-TEST_F(PublisherTest, AnotherLayoutIsRefusedWithAClearProblem) {
+// Of its hello nothing but the head can be known, nor its size.
+TEST_F(PublisherTest, AnotherLayoutIsAClearProblemWhateverTheSize) {
+  const auto other = [this] {
+    return loop_([this] { return publisher_->forwards_by_another_layout(); });
+  };
+  const std::string expected =
+      "the dataplane accepts image layouts 4 to 5, this control plane writes 3: upgrade "
+      "guideway-controlplane and restart it; until then changes wait, packets go by the image that "
+      "runs, and what is announced is held";
+  FakeDataplane dataplane(path_);
+  start();
+  for (const size_t size : {offsetof(gw_message, pid), sizeof(gw_message), size_t{1000}}) {
+    SCOPED_TRACE(size);
+    dataplane.accept();
+    gw_message hello = hello_message();
+    hello.layout_oldest = GW_LAYOUT + 1;
+    hello.layout_newest = GW_LAYOUT + 2;
+    std::vector<char> bytes(std::max(size, sizeof hello));
+    std::memcpy(bytes.data(), &hello, sizeof hello);
+    dataplane.send_bytes(bytes.data(), size);
+    EXPECT_TRUE(loop_.eventually([&] { return publisher_->problem() == expected; })) << problem();
+    EXPECT_TRUE(other());
+    EXPECT_FALSE(publish(image(6, {1})));
+    EXPECT_TRUE(dataplane.silent());
+    dataplane.hang_up();
+  }
+  dataplane.accept();
+  EXPECT_TRUE(other()) << "it listens, and may say the same again";
+  dataplane.send(hello_message());
+  ASSERT_TRUE(logged("connected 77 without counters"));
+  EXPECT_FALSE(other());
+  EXPECT_EQ(problem(), "");
+}
+
+TEST_F(PublisherTest, AnOlderDataplaneIsTheOneToUpgrade) {
   FakeDataplane dataplane(path_);
   start();
   dataplane.accept();
   gw_message hello = hello_message();
-  hello.layout_oldest = GW_LAYOUT + 1;
-  hello.layout_newest = GW_LAYOUT + 2;
+  hello.layout_oldest = hello.layout_newest = GW_LAYOUT - 1;
+  hello.generation = 0;
   dataplane.send(hello);
-  EXPECT_EQ(dataplane.receive().first.type, 0u);
-  EXPECT_EQ(problem(),
-            "the dataplane accepts image layouts 4 to 5, this control plane writes 3: upgrade the "
-            "older of the two");
-  EXPECT_FALSE(publish(image(6, {1})));
-  EXPECT_TRUE(loop_([&] { return log_.empty(); }));
+  const std::string expected =
+      "the dataplane accepts image layouts 2 to 2, this control plane writes 3: upgrade "
+      "guideway-dataplane and restart it; until then nothing is forwarded: no image runs";
+  EXPECT_TRUE(loop_.eventually([&] { return publisher_->problem() == expected; })) << problem();
+  EXPECT_FALSE(loop_([&] { return publisher_->forwards_by_another_layout(); }));
 }
 
 // One that takes nothing from us may forward all the same.
@@ -359,10 +394,11 @@ TEST_F(PublisherTest, WhoeverListensIsPresent) {
     gw_message hello = hello_message();
     hello.layout_oldest = hello.layout_newest = GW_LAYOUT + 1;
     dataplane.send(hello);
-    EXPECT_EQ(dataplane.receive().first.type, 0u);
+    EXPECT_TRUE(loop_.eventually([&] { return publisher_->forwards_by_another_layout(); }));
     EXPECT_TRUE(present()) << "of another layout";
   }
   EXPECT_TRUE(loop_.eventually([&] { return !publisher_->present(); }));
+  EXPECT_FALSE(loop_([&] { return publisher_->forwards_by_another_layout(); }));
 }
 
 TEST_F(PublisherTest, ABrokenPeerCostsTheConnectionOnly) {
