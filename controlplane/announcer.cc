@@ -80,11 +80,6 @@ void Announcer::look(bool beating, uint64_t forwarded) {
   judge();
 }
 
-void Announcer::set_unreadable(bool unreadable) {
-  if (unreadable) silent_looks_ = 0;
-  unreadable_ = unreadable;
-}
-
 void Announcer::on_connected(uint64_t generation) {
   unknown_image_ = generation != 0;
   silent_limit_ = kSilentLooks;

@@ -51,7 +51,7 @@ class Announcer {
   void look(bool beating, uint64_t forwarded);
   // A dataplane forwards whose counters cannot be read, nor its image replaced: one of another
   // layout. What is announced then is held until it is gone; a drain takes all its time.
-  void set_unreadable(bool unreadable);
+  void set_unreadable(bool unreadable) { unreadable_ = unreadable; }
   // `generation`: what the dataplane runs already, 0: nothing.
   void on_connected(uint64_t generation);
   void on_disconnected();

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/daemon.h"
-#include "controlplane/announce_table.h"
 
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
@@ -16,6 +15,7 @@
 #include <utility>
 
 #include "bpf/object.h"
+#include "controlplane/announce_table.h"
 #include "controlplane/pool_plan.h"
 #include "controlplane/priority.h"
 

@@ -125,7 +125,7 @@ void Publisher::connect_now() {
   if (!fd || connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
     const int error = errno;
     present_ = error != ENOENT && error != ECONNREFUSED;
-    forwards_by_another_layout_ = forwards_by_another_layout_ && present_;
+    if (!present_) forwards_by_another_layout_ = false;
     problem_ = !present_
                    ? "the dataplane is not running: " + path_ + ": " + std::strerror(error)
                    : "cannot connect to the dataplane: " + path_ + ": " + std::strerror(error);

@@ -64,7 +64,7 @@ class Publisher {
   // A dataplane listens, or did at the last try: it may forward also when it takes nothing from us.
   bool present() const { return present_; }
   // It said hello and runs an image, but of no layout that this control plane writes.
-  bool forwards_by_another_layout() const { return present_ && forwards_by_another_layout_; }
+  bool forwards_by_another_layout() const { return forwards_by_another_layout_; }
   // Of the present connection.
   const std::optional<DataplaneInfo>& info() const { return info_; }
   // The image of the last ROOT adopted on this connection; null if none.

@@ -357,8 +357,9 @@ Result<void> DataplaneDaemon::serve() {
     if (waits[0].revents) {
       signalfd_siginfo signal{};
       (void)!read(signal_fd.get(), &signal, sizeof signal);
-      if (signal.ssi_signo != SIGUSR1) break;
-      if (auto ok = take_leave(signal_fd.get()); !ok) return ok;
+      if (signal.ssi_signo == SIGUSR1) {
+        if (auto ok = take_leave(signal_fd.get()); !ok) return ok;
+      }
       break;
     }
     // The control plane first: the rest can wait, its verdicts should not.

@@ -117,7 +117,7 @@ Patch patch_of(const uint8_t* inner, const Packet& packet, size_t list_bytes) {
 
 void gue_over_v4(Frame& frame, const Packet& packet, const gw_backend& backend, uint64_t hash,
                  LaterHops later) {
-  const size_t list_bytes = sizeof(gw_gue) + 4 * later.size();
+  const unsigned list_bytes = gw_gue_bytes(4, static_cast<unsigned>(later.size()));
   const Patch patch = patch_of(frame.data + sizeof(EthernetHeader), packet, list_bytes);
   uint8_t* at = make_room(frame, packet, kGueOuterV4 + list_bytes);
   put_v4(at, backend.outer, patch);
@@ -128,7 +128,7 @@ void gue_over_v4(Frame& frame, const Packet& packet, const gw_backend& backend, 
 void gue_over_v6(Frame& frame, const Packet& packet, const gw_backend& backend, uint64_t hash,
                  LaterHops later) {
   const uint8_t* inner = frame.data + sizeof(EthernetHeader);
-  const size_t list_bytes = sizeof(gw_gue) + 16 * later.size();
+  const unsigned list_bytes = gw_gue_bytes(6, static_cast<unsigned>(later.size()));
   const Patch patch = patch_of(inner, packet, list_bytes);
   const be16 source(gw_gue_source_port(hash));
   const be16 bytes(patch.payload_bytes);

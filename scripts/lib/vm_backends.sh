@@ -20,7 +20,7 @@ make_b3() {
     ip -n b3 link set enp0s7 up
     ip -n b3 route add default via 10.0.0.1
     ip -n b3 route add default via fd00:0:0:1::1
-    mkdir -p /srv/b3 && echo b3 >/srv/b3/name
+    mkdir -p /srv/b3 && echo b3 >/srv/b3/index.html
     systemd-run -q --unit=b3-http -p NetworkNamespacePath=/run/netns/b3 \
       python3 -m http.server --bind :: --directory /srv/b3 80"
 }

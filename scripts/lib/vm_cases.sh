@@ -35,10 +35,10 @@ what_the_node_says() {
   in_ns router ip route
 }
 
-fetch() { # ADDRESS [FILE]: from the VIP, or another address
+fetch() { # ADDRESS: prints which backend answered
   local address=$1
   [[ $address != *:* ]] || address="[$address]"
-  in_ns client curl -gsS --max-time 5 "http://$address/${2:-name}"
+  in_ns client curl -gsS --max-time 5 "http://$address/"
 }
 serves() { [[ $(fetch "$1") == b[0-9]* ]]; }
 serves_by() { [[ $(fetch "$1") == "$2" ]]; }

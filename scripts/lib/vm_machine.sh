@@ -76,33 +76,8 @@ make_backend() { # INDEX
   ip -n "$(ns "$role")" address add "$vip4/32" dev lo
   ip -n "$(ns "$role")" address add "$vip6/128" dev lo nodad
   mkdir -p "$state/$role"
-  echo "$role" >"$state/$role/name"
-  nginx_of "$role" >"$state/$role/nginx.conf"
+  nginx_config "$role" >"$state/$role/nginx.conf"
   start "$role" nginx nginx -p "$state/$role" -e "$state/$role/nginx.log" -c "$state/$role/nginx.conf"
-}
-
-nginx_of() { # ROLE
-  cat <<CONF
-daemon off;
-user root;
-worker_processes 1;
-pid $state/$1/nginx.pid;
-events { }
-http {
-  access_log off;
-  client_body_temp_path $state/$1/body;
-  proxy_temp_path $state/$1/proxy;
-  fastcgi_temp_path $state/$1/fastcgi;
-  uwsgi_temp_path $state/$1/uwsgi;
-  scgi_temp_path $state/$1/scgi;
-  server {
-    listen 80;
-    listen [::]:80 ipv6only=on;
-    root $state/$1;
-    index name;
-  }
-}
-CONF
 }
 
 make_network() {

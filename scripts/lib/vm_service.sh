@@ -104,15 +104,8 @@ case_withdraw() {
   all_served
 }
 
-# The package once more, one version on.
 next_package() {
-  local tree=$state/next
-  [[ ! -e $state/next.deb ]] || return 0
-  dpkg-deb -R "$state/guideway-node.deb" "$tree"
-  sed -i 's/^Version: .*/&+next/; s/(= \([^)]*\))/(= \1+next)/' "$tree/DEBIAN/control"
-  echo '# One more comment.' >>"$tree/usr/share/guideway/node.toml"
-  dpkg-deb --root-owner-group -b "$tree" "$state/next.deb" >/dev/null
-  rm -rf "$tree"
+  [[ -e $state/next.deb ]] || one_version_on "$state/guideway-node.deb" "$state/next.deb"
 }
 install_next() {
   node 'cd /root && DEBIAN_FRONTEND=noninteractive apt-get -q -y --allow-downgrades --reinstall \

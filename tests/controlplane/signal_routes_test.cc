@@ -3,8 +3,8 @@
 
 #include <gtest/gtest.h>
 #include <linux/rtnetlink.h>
+#include <unistd.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
@@ -153,8 +153,9 @@ TEST_F(SignalRoutesTest, WithdrawDeletesOursAndNothingElse) {
 
 // node.toml names another table than at the last start, or nobody can read it any more.
 TEST_F(SignalRoutesTest, TheTableOfBeforeIsRememberedAndLeftEmpty) {
-  char name[] = "/tmp/guideway-announce-XXXXXX";
-  const std::string dir = mkdtemp(name);
+  const std::string dir =
+      std::filesystem::temp_directory_path() / ("guideway-announce-" + std::to_string(getpid()));
+  std::filesystem::create_directory(dir);
   EXPECT_EQ(remembered_announce_table(dir), std::nullopt);
   ASSERT_TRUE(remember_announce_table(dir, 100));
   ASSERT_TRUE(network_->run("ip route add blackhole 203.0.113.10 proto 203 metric 100 table 100"));
