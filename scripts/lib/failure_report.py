@@ -4,6 +4,9 @@ import os
 import pathlib
 import platform
 import re
+import subprocess
+
+REPO = pathlib.Path(__file__).resolve().parents[2]
 
 
 def percentiles(values):
@@ -15,19 +18,28 @@ def percentiles(values):
             "max": round(ordered[last], 2)}
 
 
+def commit():
+    """What was measured: the checkout's commit, "-dirty" with changes that are not committed."""
+    git = subprocess.run(["git", "-c", f"safe.directory={REPO}", "-C", str(REPO), "describe", "--always",
+                          "--dirty", "--abbrev=10", "--exclude=*"], capture_output=True, text=True)
+    return git.stdout.strip() if git.returncode == 0 else "unknown"
+
+
 def machine():
     cpuinfo = pathlib.Path("/proc/cpuinfo").read_text()
     model = re.search(r"^model name\s*:\s*(.*)$", cpuinfo, re.M)
     memory = int(re.search(r"^MemTotal:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text(),
                            re.M).group(1))
-    return {"cores": os.cpu_count(), "model": model.group(1) if model else platform.machine(),
+    return {"commit": commit(), "cores": os.cpu_count(),
+            "model": model.group(1) if model else platform.machine(),
             "virtual": "hypervisor" in cpuinfo, "kernel": platform.release().split("-")[0],
             "memory_gb": round(memory / 2**20, 1), "load_before": round(os.getloadavg()[0], 2)}
 
 
 def machine_text(host):
     return (f"{host['cores']} cores ({host['model']}{', virtual' if host['virtual'] else ''}), "
-            f"{host['memory_gb']} GB, Linux {host['kernel']}; load before: {host['load_before']}")
+            f"{host['memory_gb']} GB, Linux {host['kernel']}; load before: {host['load_before']}; "
+            f"commit {host['commit']}")
 
 
 def three(figures):
