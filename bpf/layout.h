@@ -77,29 +77,29 @@ GW_BPF_ASSERT(sizeof(struct gw_secret) == 8);
   X(no_dataplane, "for a VIP, dropped: no dataplane socket on this NIC queue") \
   X(probe_reply, "the reply to a health probe, taken")
 
-#define GW_REDIRECT_COUNTERS(X)                                                         \
-  X(other, "not a tunnel packet, passed to the kernel")                                 \
-  X(not_local, "a tunnel packet to an address that is not this host's, passed")         \
-  X(delivered, "IP in IP, the inner packet given to the local stack")                   \
-  X(refused_source, "dropped: the outer source is in no allowed prefix")                \
-  X(fragment, "dropped: a fragment of a tunnel packet")                                 \
-  X(malformed, "dropped: a header of the tunnel packet contradicts itself")             \
-  X(congestion, "dropped: marked as congested, but the inner packet cannot carry that") \
+#define GW_REDIRECT_COUNTERS(X)                                                          \
+  X(other, "not a tunnel packet, passed to the kernel")                                  \
+  X(not_local, "a tunnel packet to an address that is not this host's, passed")          \
+  X(delivered, "IP in IP, the inner packet given to the local stack")                    \
+  X(refused_source, "dropped: the outer source is in no allowed prefix")                 \
+  X(fragment, "dropped: a fragment of a tunnel packet")                                  \
+  X(malformed, "dropped: a header of the tunnel packet contradicts itself")              \
+  X(congestion, "dropped: marked as congested, but the inner packet cannot carry that")  \
   X(failed, "dropped: the kernel gave no room to move the headers, or no secret is set") \
-  X(local_socket, "GUE, to the local stack: it has a socket of the flow")               \
-  X(local_cookie, "GUE, to the local stack: an ACK with a SYN cookie of its own")       \
-  X(local_new, "GUE, to the local stack: the SYN of a new flow")                        \
-  X(local_first, "GUE, to the local stack: not TCP, and this is the first hop")         \
-  X(local_last, "GUE, to the local stack: no socket, but this is the last hop")         \
-  X(forwarded_1, "GUE, no socket: sent on to the first later hop")                      \
-  X(forwarded_2, "GUE, no socket: sent on to the second later hop")                     \
-  X(forwarded_3, "GUE, no socket: sent on to the third later hop")                      \
-  X(forwarded_4, "GUE, no socket: sent on to the fourth later hop")                     \
-  X(gue_version, "dropped: GUE of another version, a control message, or with flags")   \
-  X(gue_layout, "dropped: GUE without a hop list, or with one of another layout")       \
-  X(hop_list, "dropped: GUE with a hop list that contradicts itself")                   \
-  X(next_hop, "dropped: the hop to send it on to is in no allowed prefix")              \
-  X(hop_limit, "dropped: the TTL or hop limit did not last to the next hop")            \
+  X(local_socket, "GUE, to the local stack: it has a socket of the flow")                \
+  X(local_cookie, "GUE, to the local stack: an ACK with a SYN cookie of its own")        \
+  X(local_new, "GUE, to the local stack: the SYN of a new flow")                         \
+  X(local_first, "GUE, to the local stack: not TCP, and this is the first hop")          \
+  X(local_last, "GUE, to the local stack: no socket, but this is the last hop")          \
+  X(forwarded_1, "GUE, no socket: sent on to the first later hop")                       \
+  X(forwarded_2, "GUE, no socket: sent on to the second later hop")                      \
+  X(forwarded_3, "GUE, no socket: sent on to the third later hop")                       \
+  X(forwarded_4, "GUE, no socket: sent on to the fourth later hop")                      \
+  X(gue_version, "dropped: GUE of another version, a control message, or with flags")    \
+  X(gue_layout, "dropped: GUE without a hop list, or with one of another layout")        \
+  X(hop_list, "dropped: GUE with a hop list that contradicts itself")                    \
+  X(next_hop, "dropped: the hop to send it on to is in no allowed prefix")               \
+  X(hop_limit, "dropped: the TTL or hop limit did not last to the next hop")             \
   X(checksum, "dropped: the outer UDP checksum does not hold")
 
 enum gw_edge_counter {

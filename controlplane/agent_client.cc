@@ -228,7 +228,10 @@ void AgentClient::Impl::take_challenge(Call& call) {
                        .services = call.round->services,
                        .ranges = {first, first + static_cast<ptrdiff_t>(call.asking)}};
   auto message = seal_request(key_, call.challenge, write_agent_request(request));
-  if (!message) return fails(call, {"", "the request is over 1 MiB (too many services), or there are no random numbers", ""});
+  if (!message)
+    return fails(
+        call,
+        {"", "the request is over 1 MiB (too many services), or there are no random numbers", ""});
   call.request = std::move(*message);
   call.stage = Call::Stage::sending;
   send_rest(call);

@@ -72,8 +72,8 @@ struct Pool {
   Forwarding forwarding = Forwarding::l2;
   uint32_t table_slots = 65537;  // a prime, kTableSlotsMin to GW_TABLE_SLOTS_MAX
   Probe probe;
-  uint32_t slow_start_ms = 0;           // 0 to kSlowStartMax: how long a backend that comes (back)
-                                        // takes to get all its slots
+  uint32_t slow_start_ms = 0;  // 0 to kSlowStartMax: how long a backend that comes (back)
+                               // takes to get all its slots
   // gue: how long an earlier epoch stays at most, whoever may still have connections by it, in
   // seconds; 0: until the agents say that nobody has.
   uint32_t hold_s = 86'400;

@@ -12,8 +12,9 @@
 namespace guideway {
 
 // Writes at most GW_OUTER_MAX bytes, and says how many: an Ethernet header (l2; its ethertype is
-// left 0 for the worker to patch), for ipip and gue the outer IP header behind it, whose length, TOS,
-// checksum and (ipip) inner protocol are 0, and for gue a UDP header, all 0 but its destination. `hop` must be one that next_hop_problem() has nothing against.
+// left 0 for the worker to patch), for ipip and gue the outer IP header behind it, whose length,
+// TOS, checksum and (ipip) inner protocol are 0, and for gue a UDP header, all 0 but its
+// destination. `hop` must be one that next_hop_problem() has nothing against.
 uint8_t write_outer_header(uint8_t* outer, Forwarding forwarding, const Address& backend,
                            const NextHop& hop);
 
