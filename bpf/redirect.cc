@@ -229,7 +229,7 @@ Result<void> Redirect::detach() {
   return tc_detach(interface_);
 }
 
-Result<std::set<Address>> host_addresses() {
+Result<std::set<Address>> host_addresses(const std::string& interface) {
   ifaddrs* list = nullptr;
   if (getifaddrs(&list) != 0)
     return fail("", "reading this host's addresses: " + std::string(std::strerror(errno)));
@@ -237,7 +237,7 @@ Result<std::set<Address>> host_addresses() {
 
   std::set<Address> addresses;
   for (const ifaddrs* one = list; one; one = one->ifa_next) {
-    if (!one->ifa_addr) continue;
+    if (!one->ifa_addr || (!interface.empty() && interface != one->ifa_name)) continue;
     if (one->ifa_addr->sa_family == AF_INET) {
       const auto* v4 = reinterpret_cast<const sockaddr_in*>(one->ifa_addr);
       Address address = Address::from_v4(&v4->sin_addr);

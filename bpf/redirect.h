@@ -91,7 +91,8 @@ class Redirect {
   std::string why_generic_;
 };
 
-// This host's own addresses of both families, loopback's 127.0.0.0/8 and ::1 left out.
-Result<std::set<Address>> host_addresses();
+// This host's own addresses of both families, or only those of one interface; loopback's
+// 127.0.0.0/8 and ::1 left out.
+Result<std::set<Address>> host_addresses(const std::string& interface = "");
 
 }  // namespace guideway

@@ -149,8 +149,9 @@ Result<void> Port::probe(const PortConfig& config, unsigned workers,
   // A PCI device on the allow list was probed by rte_eal_init().
   if (rte_eth_dev_get_port_by_name(name.c_str(), &id_) == 0) return {};
   if (const int error = rte_dev_probe(devargs.c_str()); error != 0)
-    return fail("port " + name, std::string("DPDK cannot open it: ") + std::strerror(-error),
-                devargs);
+    return fail(
+        "port " + name, std::string("DPDK cannot open it: ") + std::strerror(-error),
+        config.pci.empty() ? devargs : "guideway doctor looks at driver, IOMMU and DPDK's drivers");
   if (rte_eth_dev_get_port_by_name(name.c_str(), &id_) != 0)
     return fail("port " + name, "is no network device for DPDK", devargs);
   return {};

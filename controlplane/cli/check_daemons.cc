@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <unistd.h>
 
+#include <algorithm>
 #include <set>
 
+#include "bpf/gue.h"
 #include "controlplane/cli/answer.h"
 #include "controlplane/cli/finding.h"
 
@@ -33,6 +35,20 @@ void check_vips(const Machine& machine, const Json& status, Findings& out) {
                    "none of " + counted(vips.size(), "VIP") + " is an address of this node", "",
                    ""});
   }
+}
+
+// The most that a packet to one of the pool's backends grows by.
+unsigned outer_bytes(const Json& pool) {
+  const std::string forwarding = text(pool, "forwarding");
+  unsigned most = 0;
+  if (forwarding == "l2") return most;
+  for (const Json& backend : list(pool, "backends")) {
+    const bool v6 = text(backend, "address").find(':') != std::string::npos;
+    unsigned bytes = v6 ? 40 : 20;
+    if (forwarding == "gue") bytes += 8 + gw_gue_bytes(v6 ? 6 : 4, GW_GUE_HOPS_MAX);
+    most = std::max(most, bytes);
+  }
+  return most;
 }
 
 Finding check_dataplane(const Json& dataplane, uint64_t wanted) {
@@ -93,10 +109,9 @@ Daemons check_daemons(const Machine& machine, const std::string& socket, const A
   out.findings.push_back(check_dataplane(dataplane, number(json, "revision")));
   out.dataplane_runs = truth(dataplane, "connected");
   check_vips(machine, json, out.findings);
-  bool tunnels = false;
   const Json& pools = list(field(json, "pools"), "pools");
-  for (const Json& pool : pools) tunnels = tunnels || text(pool, "forwarding") != "l2";
-  if (!pools.empty()) out.tunnels = tunnels;
+  if (!pools.empty()) out.outer_bytes = 0;
+  for (const Json& pool : pools) out.outer_bytes = std::max(*out.outer_bytes, outer_bytes(pool));
   return out;
 }
 

@@ -64,15 +64,23 @@ Finding check_privileges(const Machine& machine) {
           "start it outside this container, or give the container these capabilities"};
 }
 
+// `timedatectl set-ntp` switches on what is installed, and fails without.
+std::string set_clock(const Machine& machine) {
+  if (machine.has("/usr/sbin/chronyd")) return "systemctl enable --now chrony; chronyc tracking";
+  if (machine.has("/usr/sbin/ntpd")) return "systemctl enable --now ntpsec; ntpq -p";
+  if (machine.has("/lib/systemd/systemd-timesyncd")) return "timedatectl set-ntp true";
+  return "apt install systemd-timesyncd";
+}
+
 Finding check_clock(const Machine& machine) {
+  const std::string mend = set_clock(machine);
   if (machine.now < kPlausible) {
     return {Level::fail, "clock", "the clock says a time before 2024",
-            "log times are wrong; certificates seem not valid yet", "timedatectl set-ntp true"};
+            "log times are wrong; certificates seem not valid yet", mend};
   }
   if (machine.clock_synchronised) return {Level::ok, "clock", "synchronised", "", ""};
   return {Level::warn, "clock", "the kernel's clock is not synchronised",
-          "log times of several nodes cannot be compared; forwarding is not touched",
-          "timedatectl set-ntp true"};
+          "log times of several nodes cannot be compared; forwarding is not touched", mend};
 }
 
 // A container may not see the limits of its kernel: no finding then.

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 
 #include "controlplane/cli/finding.h"
 
@@ -71,18 +72,38 @@ void check_cores(const Machine& machine, const NodeConfig& config, Findings& out
   }
 }
 
+// vm.nr_hugepages counts pages of the default size, which mostly is 2 MB.
+std::string more_hugepages(const Machine& machine, uint64_t missing_mb) {
+  const std::string pages_2mb = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+  const uint64_t have = std::strtoull(machine.line(pages_2mb).value_or("0").c_str(), nullptr, 10);
+  const std::string wanted = std::to_string(have + (missing_mb + 1) / 2);
+  std::ifstream meminfo(machine.root + "/proc/meminfo");
+  bool default_2mb = true;
+  for (std::string line; std::getline(meminfo, line);) {
+    if (line.rfind("Hugepagesize:", 0) == 0) default_2mb = line.find(" 2048 kB") != line.npos;
+  }
+  if (default_2mb) {
+    return "sysctl -w vm.nr_hugepages=" + wanted +
+           " (pages of 2 MB; in /etc/sysctl.d, to keep it), or hugepages = false in node.toml";
+  }
+  if (machine.has(pages_2mb)) {
+    return "echo " + wanted + " >" + pages_2mb + " (to keep it: hugepagesz=2M hugepages=" + wanted +
+           " on the kernel's command line), or hugepages = false in node.toml";
+  }
+  return "hugepages = false in node.toml, or hugepages=N on the kernel's command line; grep Huge "
+         "/proc/meminfo tells their size";
+}
+
 void check_hugepages(const Machine& machine, const NodeConfig& config, bool dataplane_runs,
                      Findings& out) {
   if (!config.hugepages) return;
   uint64_t free_kb = 0;
-  std::error_code problem;
-  std::filesystem::path sizes = machine.root + "/sys/kernel/mm/hugepages";
-  for (const auto& entry : std::filesystem::directory_iterator(sizes, problem)) {
-    std::string name = entry.path().filename().string();  // hugepages-2048kB
-    uint64_t size_kb = std::strtoull(name.c_str() + std::strlen("hugepages-"), nullptr, 10);
+  const std::string sizes = "/sys/kernel/mm/hugepages";
+  for (const std::string& name : machine.names_in(sizes)) {  // hugepages-2048kB
+    const uint64_t size_kb = std::strtoull(name.c_str() + std::strlen("hugepages-"), nullptr, 10);
     // A running dataplane has taken its share already.
     const char* which = dataplane_runs ? "/nr_hugepages" : "/free_hugepages";
-    auto pages = machine.line("/sys/kernel/mm/hugepages/" + name + which);
+    auto pages = machine.line(sizes + "/" + name + which);
     if (pages) free_kb += size_kb * std::strtoull(pages->c_str(), nullptr, 10);
   }
   std::string amount = std::to_string(free_kb / 1024) +
@@ -92,9 +113,7 @@ void check_hugepages(const Machine& machine, const NodeConfig& config, bool data
     out.push_back({Level::ok, "hugepages", amount, "", ""});
   } else {
     out.push_back({Level::fail, "hugepages", "only " + amount, "the dataplane does not start",
-                   "sysctl -w vm.nr_hugepages=" + std::to_string((config.memory_mb + 1) / 2) +
-                       " (pages of 2 MB; in /etc/sysctl.d, to keep it), or hugepages = false in "
-                       "node.toml"});
+                   more_hugepages(machine, config.memory_mb - free_kb / 1024)});
   }
 }
 
@@ -149,12 +168,13 @@ void check_group(const NodeConfig& config, Findings& out) {
 
 }  // namespace
 
-Findings check_node(const Machine& machine, const NodeConfig& config, std::optional<bool> tunnels,
-                    bool dataplane_runs) {
+Findings check_node(const Machine& machine, const NodeConfig& config,
+                    std::optional<unsigned> outer_bytes, bool dataplane_runs) {
   Findings out;
   check_cores(machine, config, out);
   check_hugepages(machine, config, dataplane_runs, out);
-  for (Finding& finding : check_ports(machine, config, tunnels)) out.push_back(std::move(finding));
+  for (Finding& finding : check_ports(machine, config, outer_bytes))
+    out.push_back(std::move(finding));
   check_folder("run folder", config.run_dir, "no sockets, no counters, no copy of the image", out);
   check_folder("state folder", config.state_dir, "no change of services and pools can be stored",
                out);

@@ -9,22 +9,27 @@ namespace guideway::cli {
 namespace {
 
 constexpr unsigned kClientMtu = 1500;  // what clients of the Internet send
-constexpr unsigned kOuterHeader = 40;  // the larger of the outer headers: IPv6
+constexpr unsigned kOuterHeader = 40;  // of `ipip` over IPv6; where the tunnels are not known
 
 std::string with_mtu(const std::string& name, unsigned mtu) {
   return "ip link set dev " + name + " mtu " + std::to_string(mtu);
 }
 
-void check_mtu(const std::string& check, const std::string& mend, const InterfaceState& state,
-               std::optional<bool> tunnels, Findings& out) {
-  if (tunnels == false || state.mtu >= kClientMtu + kOuterHeader) return;
-  out.push_back(
-      {Level::warn, check,
-       "MTU " + std::to_string(state.mtu) + " leaves no room for the 40 bytes of a tunnel",
-       "packets of more than " + std::to_string(state.mtu - std::min(state.mtu, kOuterHeader)) +
-           " bytes are answered by ICMP 'too big' in `ipip` pools, and clients that do "
-           "not get it hang",
-       mend + " (if switch and backends carry it), or a smaller MSS on the backends"});
+unsigned mtu_for(std::optional<unsigned> outer_bytes) {
+  return kClientMtu + outer_bytes.value_or(kOuterHeader);
+}
+
+void check_mtu(const std::string& check, const std::string& mend, unsigned mtu,
+               std::optional<unsigned> outer_bytes, Findings& out) {
+  const unsigned outer = outer_bytes.value_or(kOuterHeader);
+  if (outer == 0 || mtu >= mtu_for(outer_bytes)) return;
+  out.push_back({Level::warn, check,
+                 "MTU " + std::to_string(mtu) + " leaves no room for the " + std::to_string(outer) +
+                     " bytes of a tunnel",
+                 "packets of more than " + std::to_string(mtu - std::min(mtu, outer)) +
+                     " bytes into it are answered by ICMP 'too big', and clients that do not get "
+                     "it hang",
+                 mend + " (if switch and backends carry it), or a smaller MSS on the backends"});
 }
 
 void check_veth(const std::string& check, const InterfaceState& state, Findings& out) {
@@ -83,7 +88,7 @@ void check_rp_filter(const Machine& machine, const std::string& check, const std
 }
 
 void check_interface(const Machine& machine, const std::string& name, bool shared, unsigned workers,
-                     std::optional<bool> tunnels, Findings& out) {
+                     std::optional<unsigned> outer_bytes, Findings& out) {
   std::string check = "port " + name;
   InterfaceState state = machine.interface(name);
   if (!state.exists) {
@@ -100,7 +105,7 @@ void check_interface(const Machine& machine, const std::string& name, bool share
                    "no packet comes in or goes out",
                    "cable, switch port, or the other end of the veth: ethtool " + name});
   }
-  check_mtu(check, with_mtu(name, kClientMtu + kOuterHeader), state, tunnels, out);
+  check_mtu(check, with_mtu(name, mtu_for(outer_bytes)), state.mtu, outer_bytes, out);
   if (shared) check_xdp(check, name, state, out);
   if (shared) check_queues(check, name, state, workers, out);
   check_rp_filter(machine, check, name, out);
@@ -113,52 +118,18 @@ void check_interface(const Machine& machine, const std::string& name, bool share
   }
 }
 
-void check_vfio(const Machine& machine, const std::string& check, const std::string& pci,
-                Findings& out) {
-  std::string driver = machine.link("/sys/bus/pci/devices/" + pci + "/driver");
-  // Mellanox's drivers share the NIC with DPDK.
-  if (driver == "mlx5_core" || driver == "mlx4_core") {
-    out.push_back({Level::ok, check, "driver " + driver + ", shared with the kernel", "", ""});
-    return;
-  }
-  size_t before = out.size();
-  if (!machine.has("/sys/bus/pci/drivers/vfio-pci")) {
-    out.push_back({Level::fail, check, "the module vfio-pci is not loaded",
-                   "DPDK cannot take the NIC",
-                   "modprobe vfio-pci; driverctl set-override " + pci + " vfio-pci"});
-  } else if (driver != "vfio-pci") {
-    out.push_back({Level::fail, check, driver.empty() ? "no driver" : "belongs to " + driver,
-                   "DPDK cannot take the NIC",
-                   "driverctl set-override " + pci + " vfio-pci (it stays so after a reboot)"});
-  }
-  if (!machine.has("/sys/bus/pci/devices/" + pci + "/iommu_group")) {
-    bool unsafe =
-        machine.line("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode").value_or("N") == "Y";
-    out.push_back({unsafe ? Level::warn : Level::fail, check, "no IOMMU",
-                   unsafe ? "the NIC can write anywhere in memory" : "vfio-pci refuses the NIC",
-                   "switch it on in the firmware, and add `intel_iommu=on iommu=pt` to the "
-                   "kernel's command line"});
-  }
-  if (out.size() == before) out.push_back({Level::ok, check, "vfio-pci, with IOMMU", "", ""});
-}
-
-void check_pci(const Machine& machine, const std::string& pci, Findings& out) {
-  std::string check = "port " + pci;
-  if (!machine.has("/sys/bus/pci/devices/" + pci)) {
-    out.push_back({Level::fail, check, "there is no such PCI device",
-                   "the dataplane does not start",
-                   "`lspci -D | grep -i ethernet` lists them; put the right one into node.toml"});
-    return;
-  }
-  check_vfio(machine, check, pci, out);
-}
-
 // The port's stand-in in the kernel, once a dataplane has made it.
-void check_tap(const Machine& machine, const PortConfig& port, std::optional<bool> tunnels,
+void check_tap(const Machine& machine, const PortConfig& port, std::optional<unsigned> outer_bytes,
                Findings& out) {
   const InterfaceState state = machine.interface(port.tap);
-  if (!state.exists) return;
   const std::string check = "tap " + port.tap;
+  const std::string more = "mtu = " + std::to_string(mtu_for(outer_bytes)) +
+                           " at the port in node.toml; systemctl restart guideway-dataplane";
+  if (!state.exists) {  // it will have the port's
+    const unsigned mtu = port.mtu != 0 ? port.mtu : kClientMtu;
+    if (!port.pci.empty()) check_mtu(check, more, mtu, outer_bytes, out);
+    return;
+  }
   const size_t before = out.size();
   if (!state.up) {
     out.push_back({Level::fail, check, "is down",
@@ -170,10 +141,7 @@ void check_tap(const Machine& machine, const PortConfig& port, std::optional<boo
                    "cable or switch port; if the dataplane does not run: journalctl -u "
                    "guideway-dataplane"});
   }
-  check_mtu(check,
-            "mtu = " + std::to_string(kClientMtu + kOuterHeader) +
-                " at the port in node.toml; systemctl restart guideway-dataplane",
-            state, tunnels, out);
+  check_mtu(check, more, state.mtu, outer_bytes, out);
   check_rp_filter(machine, check, port.tap, out);
   if (out.size() == before)
     out.push_back({Level::ok, check, "up, MTU " + std::to_string(state.mtu), "", ""});
@@ -190,20 +158,20 @@ std::string interface_of(const std::string& vdev) {
 }  // namespace
 
 Findings check_ports(const Machine& machine, const NodeConfig& config,
-                     std::optional<bool> tunnels) {
+                     std::optional<unsigned> outer_bytes) {
   Findings out;
   bool tap = false;
   for (const PortConfig& port : config.ports) {
     if (!port.interface.empty()) {
-      check_interface(machine, port.interface, true, config.workers, tunnels, out);
+      check_interface(machine, port.interface, true, config.workers, outer_bytes, out);
       continue;
     }
     tap = true;
     if (!port.pci.empty()) check_pci(machine, port.pci, out);
     if (std::string name = interface_of(port.vdev); !name.empty()) {
-      check_interface(machine, name, false, config.workers, tunnels, out);
+      check_interface(machine, name, false, config.workers, outer_bytes, out);
     } else {
-      check_tap(machine, port, tunnels, out);
+      check_tap(machine, port, outer_bytes, out);
     }
   }
   if (tap && !machine.has("/dev/net/tun")) {

@@ -27,19 +27,22 @@ using Findings = std::vector<Finding>;
 // Kernel, BTF, AF_XDP, privileges, clock.
 Findings check_machine(const Machine& machine);
 
-// node.toml: cores, memory, ports, folders. `tunnels`: whether pools with a tunnel are in use, if
-// known. `dataplane_runs`: what it holds of memory and programs is its own.
-Findings check_node(const Machine& machine, const NodeConfig& config, std::optional<bool> tunnels,
-                    bool dataplane_runs);
+// node.toml: cores, memory, ports, folders. `outer_bytes`: the most that a tunnel in use adds to a
+// packet, 0 without tunnels, if known. `dataplane_runs`: what it holds of memory is its own.
+Findings check_node(const Machine& machine, const NodeConfig& config,
+                    std::optional<unsigned> outer_bytes, bool dataplane_runs);
 // The ports of it; check_node() calls this.
-Findings check_ports(const Machine& machine, const NodeConfig& config, std::optional<bool> tunnels);
+Findings check_ports(const Machine& machine, const NodeConfig& config,
+                     std::optional<unsigned> outer_bytes);
+// A port that is to be DPDK's alone, by PCI address "0000:01:00.0"; check_ports() calls this.
+void check_pci(const Machine& machine, const std::string& pci, Findings& out);
 
 // What the control plane says of itself and of the dataplane. `status` is the answer of GET
 // /v1/status over `socket`.
 struct Daemons {
   Findings findings;
   bool dataplane_runs = false;
-  std::optional<bool> tunnels;
+  std::optional<unsigned> outer_bytes;  // as check_node() takes it
 };
 Daemons check_daemons(const Machine& machine, const std::string& socket, const Answer& status);
 

@@ -6,16 +6,20 @@
 #include <net/if.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/timex.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <sstream>
 
 #include "bpf/attachment.h"
@@ -109,6 +113,11 @@ InterfaceState interface_state(const std::string& name) {
   if (mtu.ask(SIOCGIFMTU)) state.mtu = static_cast<unsigned>(mtu.answer().ifr_mtu);
   state.driver = driver_of(name);
   state.queues = queues_of(name);
+  if (auto addresses = host_addresses(name)) {
+    std::ranges::copy_if(*addresses, std::back_inserter(state.addresses), [](const Address& one) {
+      return one.is_v4() || !IN6_IS_ADDR_LINKLOCAL(reinterpret_cast<const in6_addr*>(one.v6()));
+    });
+  }
   if (state.driver == "veth") {
     state.veth_peer = veth_peer(Machine{}, name);
     if (!state.veth_peer.empty())
@@ -170,6 +179,33 @@ bool Machine::mounted(const std::string& type, const std::string& path) const {
     std::istringstream words(line);
     std::string device, where, what;
     if (words >> device >> where >> what && where == path && what == type) return true;
+  }
+  return false;
+}
+
+std::vector<std::string> Machine::names_in(const std::string& path) const {
+  std::vector<std::string> names;
+  std::error_code problem;
+  for (const auto& entry : std::filesystem::directory_iterator(root + path, problem))
+    names.push_back(entry.path().filename().string());
+  std::ranges::sort(names);
+  return names;
+}
+
+// "1: FLOCK  ADVISORY  WRITE 612 fe:00:1835 0 EOF": device in hexadecimal, inode in decimal.
+bool Machine::locked(const std::string& path) const {
+  struct stat file {};
+  if (stat((root + path).c_str(), &file) != 0) return false;
+  char wanted[64];
+  std::snprintf(wanted, sizeof wanted, "%02x:%02x:%lu", major(file.st_dev), minor(file.st_dev),
+                static_cast<unsigned long>(file.st_ino));
+  std::ifstream locks(root + "/proc/locks");
+  for (std::string line; std::getline(locks, line);) {
+    std::istringstream words(line);
+    std::string number, kind, manner, access, pid, which;
+    if (words >> number >> kind >> manner >> access >> pid >> which && kind == "FLOCK" &&
+        which == wanted)
+      return true;
   }
   return false;
 }

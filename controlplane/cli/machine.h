@@ -16,12 +16,13 @@ namespace guideway::cli {
 
 struct InterfaceState {
   bool exists = false;
-  bool up = false;        // set up by the operator
-  bool running = false;   // and with a carrier
-  unsigned mtu = 0;       // bytes of an IP packet
-  unsigned queues = 0;    // queue pairs that AF_XDP can use; 0 if unknown
-  std::string driver;     // "veth", "e1000e"; empty if unknown
-  std::string veth_peer;  // veth: the other end, if it is in this network namespace
+  bool up = false;                 // set up by the operator
+  bool running = false;            // and with a carrier
+  unsigned mtu = 0;                // bytes of an IP packet
+  unsigned queues = 0;             // queue pairs that AF_XDP can use; 0 if unknown
+  std::string driver;              // "veth", "e1000e"; empty if unknown
+  std::vector<Address> addresses;  // without link-local ones
+  std::string veth_peer;           // veth: the other end, if it is in this network namespace
   std::optional<bool> peer_offloads_checksums;  // veth: whether the peer leaves checksums out
   std::vector<std::string> xdp_programs;        // names of those attached
   std::string xdp_problem;                      // why they could not be read; else empty
@@ -46,6 +47,10 @@ struct Machine {
   // Last part of what the symbolic link points to; empty if it is none.
   std::string link(const std::string& path) const;
   bool mounted(const std::string& type, const std::string& path) const;
+  // Names in a folder, in order; none if it cannot be read.
+  std::vector<std::string> names_in(const std::string& path) const;
+  // Whether a process holds a flock(2) of the file. `path` is without `root`.
+  bool locked(const std::string& path) const;
 };
 
 }  // namespace guideway::cli

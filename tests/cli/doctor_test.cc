@@ -2,13 +2,19 @@
 // The checks of `guideway doctor`, on machines that are broken in known ways.
 #include "controlplane/cli/doctor.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/capability.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include <filesystem>
+#include <iomanip>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "controlplane/unique_fd.h"
 #include "tests/cli/fake_server.h"
 #include "tests/cli/program.h"
 
@@ -65,7 +71,7 @@ class Doctor : public testing::Test {
       EXPECT_EQ(finding.level, Level::ok) << finding.check << ": " << finding.message;
     }
   }
-  Findings node() { return check_node(machine, config, true, false); }
+  Findings node() { return check_node(machine, config, 40, false); }
 
   TemporaryFolder folder;
   Machine machine;
@@ -108,9 +114,14 @@ TEST_F(Doctor, MachineFaults) {
   machine.capabilities = ~uint64_t{0};
 
   machine.clock_synchronised = false;
+  expect_only(check_machine(machine), Level::warn, "clock", "not synchronised",
+              "apt install systemd-timesyncd");
+  folder.write("lib/systemd/systemd-timesyncd", "");
   expect_only(check_machine(machine), Level::warn, "clock", "not synchronised", "timedatectl");
+  folder.write("usr/sbin/chronyd", "");
+  expect_only(check_machine(machine), Level::warn, "clock", "not synchronised", "chrony");
   machine.now = 100;
-  expect_only(check_machine(machine), Level::fail, "clock", "before 2024", "timedatectl");
+  expect_only(check_machine(machine), Level::fail, "clock", "before 2024", "chrony");
 }
 
 TEST_F(Doctor, Cores) {
@@ -169,6 +180,14 @@ TEST_F(Doctor, TapOfAnOwnedPort) {
   folder.write("dev/net/tun", "");
   config.ports[0] = {"", "", "net_null0", "gw0"};
   expect_all_ok(node());  // not there before the first start
+  config.ports[0] = {"", "0000:01:00.0", "", "gw0"};
+  std::filesystem::create_directories(folder.path + "/sys/bus/pci/devices/0000:01:00.0");
+  std::filesystem::create_directory_symlink(
+      "x/mlx5_core", folder.path + "/sys/bus/pci/devices/0000:01:00.0/driver");
+  expect_only(node(), Level::warn, "tap gw0", "MTU 1500", "mtu = 1540");
+  config.ports[0].mtu = 1540;
+  expect_all_ok(node());
+  config.ports[0] = {"", "", "net_null0", "gw0"};
   tap.exists = tap.up = tap.running = true;
   tap.mtu = 1500;
   expect_only(node(), Level::warn, "tap gw0", "MTU 1500", "mtu = 1540");
@@ -187,7 +206,14 @@ TEST_F(Doctor, Hugepages) {
   folder.write("sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "255\n");
   folder.write("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "256\n");
   expect_only(node(), Level::fail, "hugepages", "only 510 MB", "sysctl");
-  expect_all_ok(check_node(machine, config, true, true));
+  expect_all_ok(check_node(machine, config, 40, true));
+  // 510 MB and one page more, on top of those that another program has.
+  folder.write("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "300\n");
+  folder.write("proc/meminfo", "Hugetlb: 0 kB\nHugepagesize:       2048 kB\n");
+  expect_only(node(), Level::fail, "hugepages", "only 510 MB", "sysctl -w vm.nr_hugepages=301 ");
+  folder.write("proc/meminfo", "Hugepagesize:    1048576 kB\n");
+  expect_only(node(), Level::fail, "hugepages", "only 510 MB",
+              "echo 301 >/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages ");
   folder.write("sys/kernel/mm/hugepages/hugepages-1048576kB/free_hugepages", "1\n");
   expect_all_ok(node());
 }
@@ -207,7 +233,9 @@ TEST_F(Doctor, TunnelHeadroom) {
   eth1.mtu = 1539;
   expect_only(node(), Level::warn, "port eth1", "MTU 1539", "ip link set dev eth1 mtu 1540");
   expect_only(check_node(machine, config, {}, false), Level::warn, "port eth1", "MTU 1539", "1540");
-  expect_all_ok(check_node(machine, config, false, false));
+  expect_only(check_node(machine, config, 120, false), Level::warn, "port eth1",
+              "the 120 bytes of a tunnel", "mtu 1620");
+  expect_all_ok(check_node(machine, config, 0, false));
 }
 
 TEST_F(Doctor, XdpPrograms) {
@@ -234,12 +262,15 @@ TEST_F(Doctor, VethChecksums) {
 
 TEST_F(Doctor, PciPort) {
   const std::string pci = "0000:01:00.0";
+  const std::string group = folder.path + "/sys/kernel/iommu_groups/7";
   const std::string device = folder.path + "/sys/bus/pci/devices/" + pci;
-  config.ports[0] = {"", pci, "", ""};
+  config.ports[0] = {"", pci, "", "gw0", 1540};
   folder.write("dev/net/tun", "");
   expect_only(node(), Level::fail, "port " + pci, "no such PCI device", "lspci");
 
-  std::filesystem::create_directories(device + "/iommu_group");
+  std::filesystem::create_directories(group + "/devices/" + pci);
+  std::filesystem::create_directories(device);
+  std::filesystem::create_directory_symlink(group, device + "/iommu_group");
   expect_only(node(), Level::fail, "port " + pci, "vfio-pci is not loaded", "modprobe vfio-pci");
   std::filesystem::create_directories(folder.path + "/sys/bus/pci/drivers/vfio-pci");
   std::filesystem::create_directory_symlink("../../drivers/e1000e", device + "/driver");
@@ -248,6 +279,21 @@ TEST_F(Doctor, PciPort) {
   std::filesystem::remove(device + "/driver");
   std::filesystem::create_directory_symlink("../../drivers/vfio-pci", device + "/driver");
   expect_all_ok(node());
+
+  const std::string neighbour = folder.path + "/sys/bus/pci/devices/0000:01:00.1";
+  std::filesystem::create_directories(group + "/devices/0000:01:00.1");
+  expect_all_ok(node());  // without a driver
+  std::filesystem::create_directories(neighbour);
+  std::filesystem::create_directory_symlink("../../drivers/pcieport", neighbour + "/driver");
+  expect_all_ok(node());
+  std::filesystem::remove(neighbour + "/driver");
+  std::filesystem::create_directory_symlink("../../drivers/ahci", neighbour + "/driver");
+  expect_only(node(), Level::fail, "port " + pci, "IOMMU group with 0000:01:00.1 of ahci",
+              "driverctl set-override 0000:01:00.1 vfio-pci");
+  std::filesystem::remove(neighbour + "/driver");
+
+  folder.write("sys/kernel/iommu_groups/7/name", "vfio-noiommu\n");
+  expect_only(node(), Level::fail, "port " + pci, "no IOMMU", "intel_iommu=on");
   std::filesystem::remove(device + "/iommu_group");
   expect_only(node(), Level::fail, "port " + pci, "no IOMMU", "intel_iommu=on");
   folder.write("sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y\n");
@@ -257,6 +303,67 @@ TEST_F(Doctor, PciPort) {
   expect_all_ok(node());
   std::filesystem::remove(folder.path + "/dev/net/tun");
   expect_only(node(), Level::fail, "tap", "/dev/net/tun", "modprobe tun");
+}
+
+TEST_F(Doctor, PciPortThatThisMachineUses) {
+  const std::string pci = "0000:01:00.0";
+  const std::string device = folder.path + "/sys/bus/pci/devices/" + pci;
+  folder.write("dev/net/tun", "");
+  std::filesystem::create_directories(folder.path + "/sys/bus/pci/drivers/vfio-pci");
+  std::filesystem::create_directories(device + "/iommu_group");
+  std::filesystem::create_directories(device + "/net/eth1");
+  config.ports[0] = {"", pci, "", "gw0", 1540};
+  eth1.addresses = {*Address::parse("10.0.0.1"), *Address::parse("fd00::1")};
+  Findings findings;
+  check_pci(machine, pci, findings);
+  ASSERT_EQ(findings.size(), 2u);
+  EXPECT_EQ(findings[0].message, "no driver");
+  EXPECT_EQ(findings[1].level, Level::warn);
+  EXPECT_EQ(findings[1].message, "is eth1 with 10.0.0.1, fd00::1");
+}
+
+TEST_F(Doctor, DpdkDrivers) {
+  const std::string pci = "0000:01:00.0";
+  const std::string device = folder.path + "/sys/bus/pci/devices/" + pci;
+  std::filesystem::create_directories(device);
+  std::filesystem::create_directory_symlink("../../drivers/mlx5_core", device + "/driver");
+  const std::string pmds = "usr/lib/x86_64-linux-gnu/dpdk/pmds-23.0/";
+  folder.write(pmds + "librte_net_af_xdp.so.23.0", "");
+  folder.write(pmds + "librte_bus_pci.so.23.0", "");
+  Findings findings;
+  check_pci(machine, pci, findings);
+  expect_only(findings, Level::fail, "port " + pci, "DPDK's drivers for NICs", "librte-meta-net");
+  folder.write(pmds + "librte_net_mlx5.so.23.0", "");
+  findings.clear();
+  check_pci(machine, pci, findings);
+  expect_all_ok(findings);
+}
+
+TEST_F(Doctor, LockedFile) {
+  folder.write("a", "");
+  struct stat file {};
+  ASSERT_EQ(stat((folder.path + "/a").c_str(), &file), 0);
+  const auto lock_of = [&](const char* kind, ino_t inode) {
+    std::ostringstream line;
+    line << "1: " << kind << "  ADVISORY  WRITE 612 " << std::hex << std::setfill('0')
+         << std::setw(2) << major(file.st_dev) << ':' << std::setw(2) << minor(file.st_dev) << ':'
+         << std::dec << inode << " 0 EOF\n";
+    return line.str();
+  };
+  EXPECT_FALSE(machine.locked("/a"));
+  folder.write("proc/locks", lock_of("POSIX", file.st_ino) + lock_of("FLOCK", file.st_ino + 1));
+  EXPECT_FALSE(machine.locked("/a"));
+  EXPECT_FALSE(machine.locked("/none"));
+  folder.write("proc/locks", "odd\n" + lock_of("FLOCK", file.st_ino));
+  EXPECT_TRUE(machine.locked("/a"));
+
+  // As the kernel writes it.
+  const Machine here = Machine::here();
+  const std::string path = folder.path + "/a";
+  EXPECT_FALSE(here.locked(path));
+  UniqueFd fd(open(path.c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_EQ(flock(fd.get(), LOCK_EX), 0);
+  EXPECT_TRUE(here.locked(path));
 }
 
 TEST_F(Doctor, VdevOnAnInterface) {
@@ -300,11 +407,10 @@ TEST_F(Doctor, Daemons) {
   expect_all_ok(with_status(machine, status));
   Daemons daemons = check_daemons(machine, "/s", Answer(status.dump()));
   EXPECT_TRUE(daemons.dataplane_runs);
-  EXPECT_EQ(daemons.tunnels, false);
-  status["pools"][0]["forwarding"] = "ipip";
-  EXPECT_EQ(check_daemons(machine, "/s", Answer(status.dump())).tunnels, true);
+  EXPECT_EQ(daemons.outer_bytes, 0u);
   status["pools"] = Json::array();
-  EXPECT_FALSE(check_daemons(machine, "/s", Answer(status.dump())).tunnels.has_value());
+  EXPECT_FALSE(check_daemons(machine, "/s", Answer(status.dump())).outer_bytes.has_value());
+  status = running_status();
 
   status["dataplane"]["revision"] = 11;
   expect_only(with_status(machine, status), Level::warn, "dataplane", "runs revision 11",
@@ -319,6 +425,23 @@ TEST_F(Doctor, Daemons) {
   status["dataplane"]["problem"] = "no socket";
   expect_only(with_status(machine, status), Level::fail, "dataplane",
               "not connected to it: no socket", "systemctl start guideway-dataplane");
+}
+
+TEST_F(Doctor, WhatTunnelsAdd) {
+  const auto added = [&](const char* forwarding, const Json& backends) {
+    Json status = running_status();
+    status["pools"].push_back({{"forwarding", forwarding}, {"backends", backends}});
+    return check_daemons(machine, "/s", Answer(status.dump())).outer_bytes;
+  };
+  const Json v4 = {{{"address", "10.0.0.1"}}};
+  const Json both = {{{"address", "10.0.0.1"}}, {{"address", "fd00::1"}}};
+  EXPECT_EQ(added("l2", both), 0u);
+  EXPECT_EQ(added("ipip", Json::array()), 0u);
+  EXPECT_EQ(added("ipip", v4), 20u);
+  EXPECT_EQ(added("ipip", both), 40u);
+  // UDP, GUE, and as many later hops as there may be.
+  EXPECT_EQ(added("gue", v4), 20u + 8 + 8 + 4 * 4);
+  EXPECT_EQ(added("gue", both), 40u + 8 + 8 + 4 * 16);
 }
 
 TEST_F(Doctor, VipIsAnAddressOfTheNode) {
