@@ -35,21 +35,23 @@ Result<void> failed(const std::string& name, const char* what) {
   return fail("TAP " + name, std::string(what) + ": " + std::strerror(errno));
 }
 
-Result<void> configure(const std::string& name, const Mac& mac, uint16_t mtu) {
-  UniqueFd control(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  if (!control) return failed(name, "no socket");
-
-  ifreq request = request_for(name);
-  request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
-  std::memcpy(request.ifr_hwaddr.sa_data, mac.data(), mac.size());
-  ifreq present = request_for(name);
-  // An unchanged MAC is not set again: some kernels refuse it while the interface is up.
-  if (ioctl(control.get(), SIOCGIFHWADDR, &present) != 0 ||
-      std::memcmp(present.ifr_hwaddr.sa_data, mac.data(), mac.size()) != 0) {
-    if (ioctl(control.get(), SIOCSIFHWADDR, &request) != 0)
-      return failed(name, "the NIC's MAC address cannot be set");
+// Neighbours that have seen another MAC address hear of the right one at once (gratuitous ARP, an
+// unsolicited neighbour advertisement). Without these settings they ask after half a minute.
+void announce_mac_changes(const std::string& name) {
+  for (const std::string& path : {"/proc/sys/net/ipv4/conf/" + name + "/arp_notify",
+                                  "/proc/sys/net/ipv6/conf/" + name + "/ndisc_notify"}) {
+    const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));  // without IPv6 there is none
+    if (file && write(file.get(), "1", 1) != 1)
+      spdlog::debug("{} cannot be set: {}", path, std::strerror(errno));
   }
-  request = request_for(name);
+}
+
+UniqueFd control_socket() { return UniqueFd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)); }
+
+Result<void> configure(const std::string& name, uint16_t mtu) {
+  const UniqueFd control = control_socket();
+  if (!control) return failed(name, "no socket");
+  ifreq request = request_for(name);
   request.ifr_mtu = mtu;
   if (ioctl(control.get(), SIOCSIFMTU, &request) != 0) return failed(name, "MTU cannot be set");
 
@@ -68,11 +70,14 @@ Result<std::unique_ptr<KernelPath>> KernelPath::open(const std::string& name, co
                                                      Supervisor& supervisor) {
   std::unique_ptr<KernelPath> path(new KernelPath);
   path->name_ = name;
+  path->mac_ = mac;
   path->pool_ = pool;
   if (auto ok = path->open_tap(supervisor); !ok) return tl::unexpected(ok.error());
   // A longer frame from the kernel would be cut on its way to the wire.
   mtu = std::min<uint16_t>(mtu, RTE_MBUF_DEFAULT_DATAROOM - sizeof(EthernetHeader));
-  if (auto ok = configure(name, mac, mtu); !ok) return tl::unexpected(ok.error());
+  announce_mac_changes(name);
+  if (auto ok = path->keep_mac(); !ok) return tl::unexpected(ok.error());
+  if (auto ok = configure(name, mtu); !ok) return tl::unexpected(ok.error());
 
   path->to_kernel_ = rte_ring_create((name + "-to").c_str(), kRingPackets, SOCKET_ID_ANY,
                                      RING_F_MP_RTS_ENQ | RING_F_SC_DEQ);
@@ -100,6 +105,22 @@ Result<void> KernelPath::open_tap(Supervisor& supervisor) {
   if (ioctl(tap_.get(), TUNSETIFF, &request) != 0 || ioctl(tap_.get(), TUNSETPERSIST, 1) != 0)
     return failed(name_, "cannot be made");
   supervisor.keep("tap-" + name_, tap_.get());
+  return {};
+}
+
+Result<void> KernelPath::keep_mac() {
+  const UniqueFd control = control_socket();
+  ifreq request = request_for(name_);
+  if (!control || ioctl(control.get(), SIOCGIFHWADDR, &request) != 0)
+    return failed(name_, "its MAC address cannot be read");
+  Mac present;
+  std::memcpy(present.data(), request.ifr_hwaddr.sa_data, present.size());
+  if (present == mac_) return {};
+  std::memcpy(request.ifr_hwaddr.sa_data, mac_.data(), mac_.size());
+  if (ioctl(control.get(), SIOCSIFHWADDR, &request) != 0)
+    return failed(name_, "the NIC's MAC address cannot be set");
+  if (thread_.joinable())
+    spdlog::warn("TAP {}: somebody had set another MAC address; it has the NIC's again", name_);
   return {};
 }
 

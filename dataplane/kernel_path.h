@@ -38,6 +38,9 @@ class KernelPath {
   const std::string& interface() const { return name_; }
 
   void set_carrier(bool up);  // as the NIC's link
+  // Sets the NIC's MAC again if somebody has set another one: the NIC takes no frame for that. udev
+  // does, to TAPs that no .link file of systemd's names, and may do so after open().
+  Result<void> keep_mac();
 
   // Worker side; neither blocks. to_kernel: takes as many as there is room for, from the front, and
   // returns how many; the others stay the caller's. from_kernel: fills `packets`, now the caller's.
@@ -53,6 +56,7 @@ class KernelPath {
   void note_write(bool ok);
 
   std::string name_;
+  Mac mac_{};
   UniqueFd tap_;
   rte_mempool* pool_ = nullptr;
   rte_ring* to_kernel_ = nullptr;    // many workers in, this thread out

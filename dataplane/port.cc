@@ -249,6 +249,9 @@ void Port::follow_link() {
 }
 
 Result<void> Port::check() {
+  if (kernel_path_) {
+    if (auto ok = kernel_path_->keep_mac(); !ok) return ok;
+  }
   if (auto ok = refresh_mac(); !ok) return ok;
   follow_link();
   if (!edge_) return {};

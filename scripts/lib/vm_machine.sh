@@ -38,7 +38,8 @@ make_router() {
   make_namespace router
   in_ns router sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
     net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0
-  ip -n "$(ns router)" link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+  # With a MAC of its own: else it takes a port's, and another one when ports come.
+  ip -n "$(ns router)" link add br0 address 02:00:00:00:00:01 type bridge stp_state 0 forward_delay 0 mcast_snooping 0
   ip -n "$(ns router)" address add 10.0.0.1/24 dev br0
   ip -n "$(ns router)" address add fd00:0:0:1::1/64 dev br0 nodad
   ip -n "$(ns router)" link set br0 up

@@ -84,6 +84,18 @@ def test_changes_reach_both_workers(two_workers):
         load.stop().must_be_clean()
 
 
+def test_the_tap_keeps_the_mac_of_its_port(two_workers):
+    """udev gives new interfaces a MAC of its own; what comes for that the NIC would not take."""
+    def mac(interface):
+        return two_workers.run("n1", "cat", f"/sys/class/net/{interface}/address").stdout
+
+    assert mac("gw0") == mac("eth1")
+    two_workers.run("n1", "ip", "link", "set", "gw0", "address", "02:00:00:00:00:99")
+    eventually(lambda: mac("gw0") == mac("eth1"))
+    assert "somebody had set another MAC address" in two_workers.log("dataplane")
+    eventually(lambda: get(two_workers, VIP[4]))
+
+
 def start_fails(lab, text):
     """What the dataplane says when it is started with this node.toml; it must not run."""
     config = lab.state / "bad.toml"
