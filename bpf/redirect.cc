@@ -237,7 +237,9 @@ Result<std::set<Address>> host_addresses(const std::string& interface) {
 
   std::set<Address> addresses;
   for (const ifaddrs* one = list; one; one = one->ifa_next) {
-    if (!one->ifa_addr || (!interface.empty() && interface != one->ifa_name)) continue;
+    // An alias "eth1:0" is eth1's.
+    const std::string_view name(one->ifa_name, std::strcspn(one->ifa_name, ":"));
+    if (!one->ifa_addr || (!interface.empty() && interface != name)) continue;
     if (one->ifa_addr->sa_family == AF_INET) {
       const auto* v4 = reinterpret_cast<const sockaddr_in*>(one->ifa_addr);
       Address address = Address::from_v4(&v4->sin_addr);

@@ -46,7 +46,9 @@ void announce_mac_changes(const std::string& name) {
   }
 }
 
-UniqueFd control_socket() { return UniqueFd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)); }
+UniqueFd control_socket() {
+  return UniqueFd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+}
 
 Result<void> configure(const std::string& name, uint16_t mtu) {
   const UniqueFd control = control_socket();

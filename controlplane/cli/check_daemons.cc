@@ -37,16 +37,17 @@ void check_vips(const Machine& machine, const Json& status, Findings& out) {
   }
 }
 
-// The most that a packet to one of the pool's backends grows by.
-unsigned outer_bytes(const Json& pool) {
+// The most that a packet to one of the pool's backends grows by; nothing of a tunnel whose backends
+// are yet to come.
+std::optional<unsigned> outer_bytes(const Json& pool) {
   const std::string forwarding = text(pool, "forwarding");
-  unsigned most = 0;
-  if (forwarding == "l2") return most;
+  if (forwarding == "l2") return 0;
+  std::optional<unsigned> most;
   for (const Json& backend : list(pool, "backends")) {
     const bool v6 = text(backend, "address").find(':') != std::string::npos;
     unsigned bytes = v6 ? 40 : 20;
     if (forwarding == "gue") bytes += 8 + gw_gue_bytes(v6 ? 6 : 4, GW_GUE_HOPS_MAX);
-    most = std::max(most, bytes);
+    most = std::max(most.value_or(0), bytes);
   }
   return most;
 }
@@ -107,11 +108,9 @@ Daemons check_daemons(const Machine& machine, const std::string& socket, const A
        "answers at " + socket + ", revision " + std::to_string(number(json, "revision")), "", ""});
   const Json& dataplane = field(json, "dataplane");
   out.findings.push_back(check_dataplane(dataplane, number(json, "revision")));
-  out.dataplane_runs = truth(dataplane, "connected");
   check_vips(machine, json, out.findings);
   const Json& pools = list(field(json, "pools"), "pools");
-  if (!pools.empty()) out.outer_bytes = 0;
-  for (const Json& pool : pools) out.outer_bytes = std::max(*out.outer_bytes, outer_bytes(pool));
+  for (const Json& pool : pools) out.outer_bytes = std::max(out.outer_bytes, outer_bytes(pool));
   return out;
 }
 

@@ -67,6 +67,8 @@ Finding check_privileges(const Machine& machine) {
 // `timedatectl set-ntp` switches on what is installed, and fails without.
 std::string set_clock(const Machine& machine) {
   if (machine.has("/usr/sbin/chronyd")) return "systemctl enable --now chrony; chronyc tracking";
+  if (machine.has("/usr/sbin/openntpd") || machine.has("/usr/sbin/ntpctl"))
+    return "systemctl enable --now openntpd; ntpctl -s status";
   if (machine.has("/usr/sbin/ntpd")) return "systemctl enable --now ntpsec; ntpq -p";
   if (machine.has("/lib/systemd/systemd-timesyncd")) return "timedatectl set-ntp true";
   return "apt install systemd-timesyncd";

@@ -4,11 +4,11 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 
 #include "controlplane/cli/finding.h"
 
@@ -75,14 +75,8 @@ void check_cores(const Machine& machine, const NodeConfig& config, Findings& out
 // vm.nr_hugepages counts pages of the default size, which mostly is 2 MB.
 std::string more_hugepages(const Machine& machine, uint64_t missing_mb) {
   const std::string pages_2mb = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
-  const uint64_t have = std::strtoull(machine.line(pages_2mb).value_or("0").c_str(), nullptr, 10);
-  const std::string wanted = std::to_string(have + (missing_mb + 1) / 2);
-  std::ifstream meminfo(machine.root + "/proc/meminfo");
-  bool default_2mb = true;
-  for (std::string line; std::getline(meminfo, line);) {
-    if (line.rfind("Hugepagesize:", 0) == 0) default_2mb = line.find(" 2048 kB") != line.npos;
-  }
-  if (default_2mb) {
+  const std::string wanted = std::to_string(machine.number(pages_2mb) + (missing_mb + 1) / 2);
+  if (machine.kilobytes("/proc/meminfo", "Hugepagesize:").value_or(2048) == 2048) {
     return "sysctl -w vm.nr_hugepages=" + wanted +
            " (pages of 2 MB; in /etc/sysctl.d, to keep it), or hugepages = false in node.toml";
   }
@@ -94,17 +88,21 @@ std::string more_hugepages(const Machine& machine, uint64_t missing_mb) {
          "/proc/meminfo tells their size";
 }
 
-void check_hugepages(const Machine& machine, const NodeConfig& config, bool dataplane_runs,
-                     Findings& out) {
+// What the dataplane that runs by this node.toml has; 0 if none does.
+uint64_t dataplane_hugepages_kb(const Machine& machine, const NodeConfig& config) {
+  const auto pid = machine.lock_owner(config.run_dir + "/dataplane.lock");
+  return pid ? machine.kilobytes("/proc/" + *pid + "/status", "HugetlbPages:").value_or(0) : 0;
+}
+
+void check_hugepages(const Machine& machine, const NodeConfig& config, Findings& out) {
   if (!config.hugepages) return;
-  uint64_t free_kb = 0;
+  uint64_t free_kb = dataplane_hugepages_kb(machine, config);
   const std::string sizes = "/sys/kernel/mm/hugepages";
   for (const std::string& name : machine.names_in(sizes)) {  // hugepages-2048kB
     const uint64_t size_kb = std::strtoull(name.c_str() + std::strlen("hugepages-"), nullptr, 10);
-    // A running dataplane has taken its share already.
-    const char* which = dataplane_runs ? "/nr_hugepages" : "/free_hugepages";
-    auto pages = machine.line(sizes + "/" + name + which);
-    if (pages) free_kb += size_kb * std::strtoull(pages->c_str(), nullptr, 10);
+    const uint64_t free = machine.number(sizes + "/" + name + "/free_hugepages");
+    const uint64_t promised = machine.number(sizes + "/" + name + "/resv_hugepages");
+    free_kb += size_kb * (free - std::min(free, promised));
   }
   std::string amount = std::to_string(free_kb / 1024) +
                        " MB of hugepages, dataplane.memory_mb is " +
@@ -169,10 +167,10 @@ void check_group(const NodeConfig& config, Findings& out) {
 }  // namespace
 
 Findings check_node(const Machine& machine, const NodeConfig& config,
-                    std::optional<unsigned> outer_bytes, bool dataplane_runs) {
+                    std::optional<unsigned> outer_bytes) {
   Findings out;
   check_cores(machine, config, out);
-  check_hugepages(machine, config, dataplane_runs, out);
+  check_hugepages(machine, config, out);
   for (Finding& finding : check_ports(machine, config, outer_bytes))
     out.push_back(std::move(finding));
   check_folder("run folder", config.run_dir, "no sockets, no counters, no copy of the image", out);

@@ -79,8 +79,7 @@ int doctor(const Context& context, const std::string& path, const Machine& machi
   std::string socket = context.socket_given || !config ? context.socket : config->control_socket;
   Daemons daemons = check_daemons(machine, socket, Client(socket).get("/v1/status"));
   if (config) {
-    const bool runs = daemons.dataplane_runs || machine.locked(config->run_dir + "/dataplane.lock");
-    for (Finding& finding : check_node(machine, *config, daemons.outer_bytes, runs)) {
+    for (Finding& finding : check_node(machine, *config, daemons.outer_bytes)) {
       findings.push_back(std::move(finding));
     }
   }

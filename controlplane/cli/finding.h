@@ -28,9 +28,9 @@ using Findings = std::vector<Finding>;
 Findings check_machine(const Machine& machine);
 
 // node.toml: cores, memory, ports, folders. `outer_bytes`: the most that a tunnel in use adds to a
-// packet, 0 without tunnels, if known. `dataplane_runs`: what it holds of memory is its own.
+// packet, 0 without tunnels, if known.
 Findings check_node(const Machine& machine, const NodeConfig& config,
-                    std::optional<unsigned> outer_bytes, bool dataplane_runs);
+                    std::optional<unsigned> outer_bytes);
 // The ports of it; check_node() calls this.
 Findings check_ports(const Machine& machine, const NodeConfig& config,
                      std::optional<unsigned> outer_bytes);
@@ -41,7 +41,6 @@ void check_pci(const Machine& machine, const std::string& pci, Findings& out);
 // /v1/status over `socket`.
 struct Daemons {
   Findings findings;
-  bool dataplane_runs = false;
   std::optional<unsigned> outer_bytes;  // as check_node() takes it
 };
 Daemons check_daemons(const Machine& machine, const std::string& socket, const Answer& status);

@@ -118,6 +118,7 @@ InterfaceState interface_state(const std::string& name) {
       return one.is_v4() || !IN6_IS_ADDR_LINKLOCAL(reinterpret_cast<const in6_addr*>(one.v6()));
     });
   }
+  state.enslaved = Machine{}.has("/sys/class/net/" + name + "/master");
   if (state.driver == "veth") {
     state.veth_peer = veth_peer(Machine{}, name);
     if (!state.veth_peer.empty())
@@ -193,9 +194,9 @@ std::vector<std::string> Machine::names_in(const std::string& path) const {
 }
 
 // "1: FLOCK  ADVISORY  WRITE 612 fe:00:1835 0 EOF": device in hexadecimal, inode in decimal.
-bool Machine::locked(const std::string& path) const {
+std::optional<std::string> Machine::lock_owner(const std::string& path) const {
   struct stat file {};
-  if (stat((root + path).c_str(), &file) != 0) return false;
+  if (stat((root + path).c_str(), &file) != 0) return {};
   char wanted[64];
   std::snprintf(wanted, sizeof wanted, "%02x:%02x:%lu", major(file.st_dev), minor(file.st_dev),
                 static_cast<unsigned long>(file.st_ino));
@@ -205,9 +206,24 @@ bool Machine::locked(const std::string& path) const {
     std::string number, kind, manner, access, pid, which;
     if (words >> number >> kind >> manner >> access >> pid >> which && kind == "FLOCK" &&
         which == wanted)
-      return true;
+      return pid;
   }
-  return false;
+  return {};
+}
+
+uint64_t Machine::number(const std::string& path) const {
+  return std::strtoull(line(path).value_or("0").c_str(), nullptr, 10);
+}
+
+std::optional<uint64_t> Machine::kilobytes(const std::string& path, const std::string& key) const {
+  std::ifstream file(root + path);
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line);
+    std::string name, unit;
+    uint64_t value = 0;
+    if (words >> name >> value >> unit && name == key && unit == "kB") return value;
+  }
+  return {};
 }
 
 }  // namespace guideway::cli

@@ -22,6 +22,7 @@ struct InterfaceState {
   unsigned queues = 0;             // queue pairs that AF_XDP can use; 0 if unknown
   std::string driver;              // "veth", "e1000e"; empty if unknown
   std::vector<Address> addresses;  // without link-local ones
+  bool enslaved = false;           // to a bridge, a bond, ...
   std::string veth_peer;           // veth: the other end, if it is in this network namespace
   std::optional<bool> peer_offloads_checksums;  // veth: whether the peer leaves checksums out
   std::vector<std::string> xdp_programs;        // names of those attached
@@ -49,8 +50,13 @@ struct Machine {
   bool mounted(const std::string& type, const std::string& path) const;
   // Names in a folder, in order; none if it cannot be read.
   std::vector<std::string> names_in(const std::string& path) const;
-  // Whether a process holds a flock(2) of the file. `path` is without `root`.
-  bool locked(const std::string& path) const;
+  // The number in a file's first line; 0 if there is none.
+  uint64_t number(const std::string& path) const;
+  // Of a file of lines as "VmRSS:     1234 kB", that of `key`.
+  std::optional<uint64_t> kilobytes(const std::string& path, const std::string& key) const;
+  // The process that holds a flock(2) of the file, which is to be on a file system of one device
+  // (not btrfs or overlayfs): the kernel lists locks by device and inode.
+  std::optional<std::string> lock_owner(const std::string& path) const;
 };
 
 }  // namespace guideway::cli

@@ -8,6 +8,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <iomanip>
@@ -24,6 +25,17 @@ namespace {
 using test::FakeServer;
 using test::TemporaryFolder;
 using Json = nlohmann::json;
+
+// As a line of /proc/locks.
+std::string lock_of(const std::string& path, const char* kind) {
+  struct stat file {};
+  EXPECT_EQ(stat(path.c_str(), &file), 0) << path;
+  std::ostringstream line;
+  line << "1: " << kind << "  ADVISORY  WRITE 612 " << std::hex << std::setfill('0') << std::setw(2)
+       << major(file.st_dev) << ':' << std::setw(2) << minor(file.st_dev) << ':' << std::dec
+       << file.st_ino << " 0 EOF\n";
+  return line.str();
+}
 
 class Doctor : public testing::Test {
  protected:
@@ -71,7 +83,7 @@ class Doctor : public testing::Test {
       EXPECT_EQ(finding.level, Level::ok) << finding.check << ": " << finding.message;
     }
   }
-  Findings node() { return check_node(machine, config, 40, false); }
+  Findings node() { return check_node(machine, config, 40); }
 
   TemporaryFolder folder;
   Machine machine;
@@ -181,7 +193,7 @@ TEST_F(Doctor, TapOfAnOwnedPort) {
   config.ports[0] = {"", "", "net_null0", "gw0"};
   expect_all_ok(node());  // not there before the first start
   config.ports[0] = {"", "0000:01:00.0", "", "gw0"};
-  std::filesystem::create_directories(folder.path + "/sys/bus/pci/devices/0000:01:00.0");
+  std::filesystem::create_directories(folder.path + "/sys/bus/pci/devices/0000:01:00.0/infiniband");
   std::filesystem::create_directory_symlink(
       "x/mlx5_core", folder.path + "/sys/bus/pci/devices/0000:01:00.0/driver");
   expect_only(node(), Level::warn, "tap gw0", "MTU 1500", "mtu = 1540");
@@ -206,7 +218,9 @@ TEST_F(Doctor, Hugepages) {
   folder.write("sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "255\n");
   folder.write("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "256\n");
   expect_only(node(), Level::fail, "hugepages", "only 510 MB", "sysctl");
-  expect_all_ok(check_node(machine, config, 40, true));
+  folder.write("sys/kernel/mm/hugepages/hugepages-2048kB/resv_hugepages", "5\n");
+  expect_only(node(), Level::fail, "hugepages", "only 500 MB", "sysctl");
+  folder.write("sys/kernel/mm/hugepages/hugepages-2048kB/resv_hugepages", "0\n");
   // 510 MB and one page more, on top of those that another program has.
   folder.write("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "300\n");
   folder.write("proc/meminfo", "Hugetlb: 0 kB\nHugepagesize:       2048 kB\n");
@@ -232,10 +246,10 @@ TEST_F(Doctor, Interface) {
 TEST_F(Doctor, TunnelHeadroom) {
   eth1.mtu = 1539;
   expect_only(node(), Level::warn, "port eth1", "MTU 1539", "ip link set dev eth1 mtu 1540");
-  expect_only(check_node(machine, config, {}, false), Level::warn, "port eth1", "MTU 1539", "1540");
-  expect_only(check_node(machine, config, 120, false), Level::warn, "port eth1",
+  expect_only(check_node(machine, config, {}), Level::warn, "port eth1", "MTU 1539", "1540");
+  expect_only(check_node(machine, config, 120), Level::warn, "port eth1",
               "the 120 bytes of a tunnel", "mtu 1620");
-  expect_all_ok(check_node(machine, config, 0, false));
+  expect_all_ok(check_node(machine, config, 0));
 }
 
 TEST_F(Doctor, XdpPrograms) {
@@ -296,10 +310,10 @@ TEST_F(Doctor, PciPort) {
   expect_only(node(), Level::fail, "port " + pci, "no IOMMU", "intel_iommu=on");
   std::filesystem::remove(device + "/iommu_group");
   expect_only(node(), Level::fail, "port " + pci, "no IOMMU", "intel_iommu=on");
-  folder.write("sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y\n");
-  expect_only(node(), Level::warn, "port " + pci, "no IOMMU", "intel_iommu=on");
   std::filesystem::remove(device + "/driver");
   std::filesystem::create_directory_symlink("../../drivers/mlx5_core", device + "/driver");
+  expect_only(node(), Level::fail, "port " + pci, "mlx5_ib is not loaded", "modprobe -a mlx5_ib");
+  std::filesystem::create_directories(device + "/infiniband");
   expect_all_ok(node());
   std::filesystem::remove(folder.path + "/dev/net/tun");
   expect_only(node(), Level::fail, "tap", "/dev/net/tun", "modprobe tun");
@@ -308,62 +322,111 @@ TEST_F(Doctor, PciPort) {
 TEST_F(Doctor, PciPortThatThisMachineUses) {
   const std::string pci = "0000:01:00.0";
   const std::string device = folder.path + "/sys/bus/pci/devices/" + pci;
-  folder.write("dev/net/tun", "");
   std::filesystem::create_directories(folder.path + "/sys/bus/pci/drivers/vfio-pci");
-  std::filesystem::create_directories(device + "/iommu_group");
-  std::filesystem::create_directories(device + "/net/eth1");
-  config.ports[0] = {"", pci, "", "gw0", 1540};
+  std::filesystem::create_directories(device + "/virtio2/net/eth1");
+  std::filesystem::create_directory_symlink("../../drivers/virtio-pci", device + "/driver");
   eth1.addresses = {*Address::parse("10.0.0.1"), *Address::parse("fd00::1")};
   Findings findings;
   check_pci(machine, pci, findings);
+  ASSERT_EQ(findings.size(), 3u);
+  EXPECT_EQ(findings[0].level, Level::warn);
+  EXPECT_EQ(findings[0].message, "is eth1 with 10.0.0.1, fd00::1");
+  // A NIC that vfio-pci refuses is not to lose its driver first.
+  EXPECT_EQ(findings[1].message, "no IOMMU");
+  EXPECT_EQ(findings[2].message, "belongs to virtio-pci");
+  EXPECT_EQ(findings[2].mend.find("driverctl"), std::string::npos) << findings[2].mend;
+
+  std::filesystem::create_directories(device + "/iommu_group/devices/" + pci);
+  eth1.addresses.clear();
+  eth1.enslaved = true;
+  findings.clear();
+  check_pci(machine, pci, findings);
   ASSERT_EQ(findings.size(), 2u);
-  EXPECT_EQ(findings[0].message, "no driver");
-  EXPECT_EQ(findings[1].level, Level::warn);
-  EXPECT_EQ(findings[1].message, "is eth1 with 10.0.0.1, fd00::1");
+  EXPECT_EQ(findings[0].message, "is eth1 with a bridge or bond on it");
+  EXPECT_EQ(findings[1].mend, "driverctl set-override " + pci +
+                                  " vfio-pci (it stays so after a "
+                                  "reboot)");
+}
+
+TEST_F(Doctor, NeighbourInTheIommuGroupThatThisMachineUses) {
+  const std::string devices = folder.path + "/sys/bus/pci/devices/";
+  const std::string pci = "0000:01:00.0";
+  const std::string other = "0000:01:00.1";
+  std::filesystem::create_directories(folder.path + "/sys/bus/pci/drivers/vfio-pci");
+  std::filesystem::create_directories(devices + pci + "/iommu_group/devices/" + other);
+  std::filesystem::create_directory_symlink("../../drivers/vfio-pci", devices + pci + "/driver");
+  std::filesystem::create_directories(devices + other + "/net/eth1");
+  std::filesystem::create_directory_symlink("../../drivers/igb", devices + other + "/driver");
+  eth1.addresses = {*Address::parse("10.0.0.1")};
+  Findings findings;
+  check_pci(machine, pci, findings);
+  expect_only(findings, Level::fail, "port " + pci, "of igb, which is eth1 with 10.0.0.1",
+              "another slot; this machine uses 0000:01:00.1");
+  eth1.addresses.clear();
+  findings.clear();
+  check_pci(machine, pci, findings);
+  expect_only(findings, Level::fail, "port " + pci, "of igb", "driverctl set-override " + other);
+  folder.write("sys/bus/pci/devices/" + other + "/class", "0x010601\n");
+  findings.clear();
+  check_pci(machine, pci, findings);
+  expect_only(findings, Level::fail, "port " + pci, "of igb", "another slot");
 }
 
 TEST_F(Doctor, DpdkDrivers) {
   const std::string pci = "0000:01:00.0";
   const std::string device = folder.path + "/sys/bus/pci/devices/" + pci;
-  std::filesystem::create_directories(device);
+  std::filesystem::create_directories(device + "/infiniband");
   std::filesystem::create_directory_symlink("../../drivers/mlx5_core", device + "/driver");
   const std::string pmds = "usr/lib/x86_64-linux-gnu/dpdk/pmds-23.0/";
-  folder.write(pmds + "librte_net_af_xdp.so.23.0", "");
-  folder.write(pmds + "librte_bus_pci.so.23.0", "");
-  Findings findings;
-  check_pci(machine, pci, findings);
-  expect_only(findings, Level::fail, "port " + pci, "DPDK's drivers for NICs", "librte-meta-net");
+  const auto findings = [&] {
+    Findings found;
+    check_pci(machine, pci, found);
+    return found;
+  };
+  for (const char* file : {"librte_bus_pci.so.23.0", "librte_net_af_xdp.so.23.0",
+                           "librte_net_null.so.23.0", "librte_net_e1000.so.23.0"}) {
+    folder.write(pmds + file, "");
+    expect_only(findings(), Level::fail, "port " + pci, "DPDK's driver", "librte-meta-net");
+  }
   folder.write(pmds + "librte_net_mlx5.so.23.0", "");
-  findings.clear();
-  check_pci(machine, pci, findings);
-  expect_all_ok(findings);
+  expect_all_ok(findings());
+  folder.write("usr/lib/x86_64-linux-gnu/dpdk/pmds-24.0/librte_net_null.so.24.0", "");
+  expect_all_ok(findings());
 }
 
-TEST_F(Doctor, LockedFile) {
+TEST_F(Doctor, HugepagesOfTheDataplaneThatRuns) {
+  config.hugepages = true;
+  config.memory_mb = 512;
+  folder.write("sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "6\n");
+  folder.write("proc/612/status", "VmRSS:\t  9 kB\nHugetlbPages:\t  512000 kB\n");
+  folder.write("dataplane.lock", "");
+  config.run_dir = "";  // under the machine's root
+  const std::string of = " MB of hugepages, dataplane.memory_mb is 512";
+  EXPECT_EQ(node()[1].message, "only 12" + of);
+  folder.write("proc/locks", lock_of(folder.path + "/dataplane.lock", "FLOCK"));
+  EXPECT_EQ(node()[1].message, "512" + of);
+}
+
+TEST_F(Doctor, LockOwner) {
   folder.write("a", "");
-  struct stat file {};
-  ASSERT_EQ(stat((folder.path + "/a").c_str(), &file), 0);
-  const auto lock_of = [&](const char* kind, ino_t inode) {
-    std::ostringstream line;
-    line << "1: " << kind << "  ADVISORY  WRITE 612 " << std::hex << std::setfill('0')
-         << std::setw(2) << major(file.st_dev) << ':' << std::setw(2) << minor(file.st_dev) << ':'
-         << std::dec << inode << " 0 EOF\n";
-    return line.str();
-  };
-  EXPECT_FALSE(machine.locked("/a"));
-  folder.write("proc/locks", lock_of("POSIX", file.st_ino) + lock_of("FLOCK", file.st_ino + 1));
-  EXPECT_FALSE(machine.locked("/a"));
-  EXPECT_FALSE(machine.locked("/none"));
-  folder.write("proc/locks", "odd\n" + lock_of("FLOCK", file.st_ino));
-  EXPECT_TRUE(machine.locked("/a"));
+  folder.write("b", "");
+  const std::string a = folder.path + "/a";
+  EXPECT_FALSE(machine.lock_owner("/a"));
+  folder.write("proc/locks", lock_of(a, "POSIX") + lock_of(folder.path + "/b", "FLOCK"));
+  EXPECT_FALSE(machine.lock_owner("/a"));
+  EXPECT_FALSE(machine.lock_owner("/none"));
+  folder.write("proc/locks", "odd\n" + lock_of(a, "FLOCK"));
+  EXPECT_EQ(machine.lock_owner("/a"), "612");
 
   // As the kernel writes it.
   const Machine here = Machine::here();
-  const std::string path = folder.path + "/a";
-  EXPECT_FALSE(here.locked(path));
-  UniqueFd fd(open(path.c_str(), O_RDWR | O_CLOEXEC));
-  ASSERT_EQ(flock(fd.get(), LOCK_EX), 0);
-  EXPECT_TRUE(here.locked(path));
+  const std::string path = "/dev/shm/gwdoctor" + std::to_string(getpid());
+  UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  ASSERT_TRUE(fd) << path;
+  EXPECT_FALSE(here.lock_owner(path));
+  EXPECT_EQ(flock(fd.get(), LOCK_EX), 0);
+  EXPECT_EQ(here.lock_owner(path), std::to_string(getpid()));
+  unlink(path.c_str());
 }
 
 TEST_F(Doctor, VdevOnAnInterface) {
@@ -406,7 +469,6 @@ TEST_F(Doctor, Daemons) {
   Json status = running_status();
   expect_all_ok(with_status(machine, status));
   Daemons daemons = check_daemons(machine, "/s", Answer(status.dump()));
-  EXPECT_TRUE(daemons.dataplane_runs);
   EXPECT_EQ(daemons.outer_bytes, 0u);
   status["pools"] = Json::array();
   EXPECT_FALSE(check_daemons(machine, "/s", Answer(status.dump())).outer_bytes.has_value());
@@ -436,7 +498,7 @@ TEST_F(Doctor, WhatTunnelsAdd) {
   const Json v4 = {{{"address", "10.0.0.1"}}};
   const Json both = {{{"address", "10.0.0.1"}}, {{"address", "fd00::1"}}};
   EXPECT_EQ(added("l2", both), 0u);
-  EXPECT_EQ(added("ipip", Json::array()), 0u);
+  EXPECT_EQ(added("ipip", Json::array()), 0u);  // the other pool, of l2, adds nothing
   EXPECT_EQ(added("ipip", v4), 20u);
   EXPECT_EQ(added("ipip", both), 40u);
   // UDP, GUE, and as many later hops as there may be.
