@@ -32,7 +32,12 @@ fails() { ! "$@"; }
 what_the_node_says() {
   node 'guideway status; ip -br addr; ip route; networkctl --no-pager; cat /etc/guideway/node.toml |
     grep -v "^ *#"; birdc show protocols; journalctl -n 60 --no-pager -u "guideway-*" -u bird'
+  local role
   in_ns router ip route
+  for role in router b1 b2; do
+    echo "neighbours of $role"
+    in_ns "$role" ip neigh
+  done
 }
 
 fetch() { # ADDRESS: prints which backend answered

@@ -183,8 +183,9 @@ TOML
   start n2 bird bird -f -c "$dir/bird.conf" -s "$dir/bird.ctl" -P "$dir/bird.pid"
   in_ns router sysctl -qw net.ipv4.fib_multipath_hash_policy=1 net.ipv6.fib_multipath_hash_policy=1
 }
-ways() { # COUNT: next hops that the router has for the VIP
-  [[ $(in_ns router ip route show "$vip4" | grep -o 'via 10.0.0.1[12] ' | sort -u | wc -l) -eq $1 ]]
+ways() { # COUNT: next hops that the router has for each VIP
+  [[ $(in_ns router ip route show "$vip4" | grep -o 'via 10.0.0.1[12] ' | sort -u | wc -l) -eq $1 &&
+    $(in_ns router ip -6 route show "$vip6" | grep -o 'via fd00:0:0:1::1[12] ' | sort -u | wc -l) -eq $1 ]]
 }
 
 case_two_nodes() {
@@ -216,7 +217,10 @@ case_reboot() {
   wait_for_node
   expect "it is a new boot" fails node 'test -e /run/before'
   soon 120 "the VIPs are learned, with nobody's help" vips_learned
+  expect "the TAP has the NIC's MAC" node 'grep -qx 02:00:00:00:01:01 /sys/class/net/gw0/address'
   all_served
+  expect "VFIO was there when the dataplane's unit started" \
+    fails node 'journalctl -b -u guideway-dataplane | grep -q "Operation not permitted"'
   note "serves $((SECONDS - began)) s after the command"
 }
 stop_n2() {
