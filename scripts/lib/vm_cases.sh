@@ -124,8 +124,8 @@ edge_toml() { cat "$repo/tests/package/edge.toml"; }
 
 # Until a case starts BGP.
 static_routes() {
-  ip -n "$(ns router)" route replace "$vip4/32" via 10.0.0.11
-  ip -n "$(ns router)" route replace "$vip6/128" via fd00:0:0:1::11
+  ip -n "$(ns router)" route replace "$vip4/32" via 10.0.0.11 proto static
+  ip -n "$(ns router)" route replace "$vip6/128" via fd00:0:0:1::11 proto static
 }
 
 case_e1000e() {
@@ -163,8 +163,8 @@ case_bgp() {
     patient_bird | upload /etc/bird/bird.conf
   node 'systemctl enable --now bird'
   soon 60 "sessions by IPv4 and IPv6 over the TAP" established 2
-  ip -n "$(ns router)" route del "$vip4/32" via 10.0.0.11
-  ip -n "$(ns router)" route del "$vip6/128" via fd00:0:0:1::11
+  ip -n "$(ns router)" route del "$vip4/32" proto static
+  ip -n "$(ns router)" route del "$vip6/128" proto static
   soon 30 "the router has learned the VIPs" vips_learned
   all_served
   note "BIRD on node and router, the VIPs are learned"
