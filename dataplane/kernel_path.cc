@@ -114,7 +114,7 @@ Result<void> KernelPath::keep_mac() {
   const UniqueFd control = control_socket();
   ifreq request = request_for(name_);
   if (!control || ioctl(control.get(), SIOCGIFHWADDR, &request) != 0)
-    return failed(name_, "its MAC address cannot be read");
+    return failed(name_, "is gone");
   Mac present;
   std::memcpy(present.data(), request.ifr_hwaddr.sa_data, present.size());
   if (present == mac_) return {};
