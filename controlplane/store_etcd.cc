@@ -42,7 +42,8 @@ Intent settings_of(Intent intent) {
 
 // Nodes that all have changes: whoever was first rests for up to so many times what its write took.
 // Without that a node further from etcd's leader may lose each race, and its changes never get in.
-constexpr auto kRestMost = std::chrono::milliseconds(250);
+// The most is a few writes of an etcd that is slow: a shorter rest than the others' way is none.
+constexpr auto kRestMost = std::chrono::seconds(2);
 constexpr int kRestFactor = 4;
 
 }  // namespace

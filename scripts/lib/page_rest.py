@@ -138,8 +138,9 @@ def cluster(result):
                       ("everywhere_ms", "from accepted to adopted by all nodes")):
         f = result[key]
         out.append(f"| {text} | {f['p50']:.1f} | {f['p99']:.1f} | {f['max']:.1f} |")
+    refused = f"{result['refused']} refused and asked for again, {result.get('given_up', 0)} given up"
     return "\n".join(out + ["", f"{result['changes'] / result['seconds']:.0f} changes a second; "
-                            f"{result['twice']} backends twice, {result['refused']} refused."])
+                            f"{result['twice']} backends twice, {refused}."])
 
 
 BLOCKS = {"tables": ("tables", tables), "published": ("tables", published), "http": ("http", http),

@@ -74,7 +74,7 @@ class Api:
     """The control socket of a node. Each request has a connection of its own: a kept one may be
     closed by the server just when it is used, and no client can tell whether that change was made."""
 
-    def __init__(self, path, timeout=15):
+    def __init__(self, path, timeout=30):
         self.path = str(path)
         self.timeout = timeout
 

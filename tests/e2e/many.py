@@ -54,25 +54,34 @@ def address_of(number):
 
 
 def add_from_all(lab, nodes, pool, each):
-    """`each` backends by way of each node's control socket, all nodes at once. Returns the refusals
-    and, for each change, (request made, accepted, revision) in seconds of the monotonic clock. The
-    revision has the change; it may be a later one than the change's own."""
-    done, refused = [], []
+    """`each` backends by way of each node's control socket, all nodes at once. A change that is
+    refused because etcd is busy is asked for again, as its hint says, for a minute. Returns those
+    refusals, the changes that were given up, and for each of the others (request made, accepted,
+    revision) in seconds of the monotonic clock. The revision has the change; it may be a later one
+    than the change's own."""
+    done, refused, given_up = [], [], []
+
+    def add_one(node, number):
+        asked = time.monotonic()
+        while time.monotonic() < asked + 60:
+            answer = lab.api(node).put(f"/v1/pools/{pool}/backends/{address_of(number)}", {})
+            if answer.ok:
+                return done.append((asked, time.monotonic(), answer.body["revision"]))
+            if answer.status not in (503, 504):
+                break
+            refused.append(answer)
+            time.sleep(0.1)
+        return given_up.append(answer)
 
     def add(index, node):
         for number in range(index * each, (index + 1) * each):
-            asked = time.monotonic()
-            answer = lab.api(node).put(f"/v1/pools/{pool}/backends/{address_of(number)}", {})
-            if answer.ok:
-                done.append((asked, time.monotonic(), answer.body["revision"]))
-            else:
-                refused.append(answer)
+            add_one(node, number)
     threads = [threading.Thread(target=add, args=one) for one in enumerate(nodes)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return refused, done
+    return refused, given_up, done
 
 
 def delays_ms(adopted, done):
