@@ -51,9 +51,9 @@ Counters::~Counters() {
 Result<void> Counters::check() const {
   const gw_counters& h = header();
   if (h.magic != GW_MAGIC_COUNTERS) return fail("counters", "not Guideway's counters");
-  if (h.layout != GW_LAYOUT)
+  if (h.layout != GW_LAYOUT_COUNTERS)
     return fail("counters", "layout " + std::to_string(h.layout) + ", this control plane reads " +
-                                std::to_string(GW_LAYOUT));
+                                std::to_string(GW_LAYOUT_COUNTERS));
   if (h.bytes != size_)
     return fail("counters", "truncated: " + std::to_string(size_) + " of " +
                                 std::to_string(h.bytes) + " bytes");

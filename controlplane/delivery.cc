@@ -285,6 +285,7 @@ Result<void> Delivery::build_and_send(uint64_t generation) {
   ImageNode node;
   node.generation = generation;
   node.ports = publisher_->info()->ports;
+  node.layout = publisher_->info()->layout;
   node.next_hop = [this](const Address& address) -> const NextHopState& {
     return next_hops_->get(address);
   };
@@ -341,8 +342,9 @@ void Delivery::on_next_hops(const std::vector<Address>& changed) {
 }
 
 void Delivery::on_connected(const DataplaneInfo& info, UniqueFd fd) {
-  spdlog::info("dataplane connected pid={} workers={} ports={} generation={} revision={}", info.pid,
-               info.workers, info.ports.size(), info.generation, info.revision);
+  spdlog::info("dataplane connected pid={} workers={} ports={} generation={} revision={} layout={}",
+               info.pid, info.workers, info.ports.size(), info.generation, info.revision,
+               info.layout);
   auto counters = Counters::open(std::move(fd));
   if (counters) {
     counters_ = std::move(*counters);

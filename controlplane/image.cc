@@ -16,6 +16,7 @@
 #include "controlplane/outer_header.h"
 #include "controlplane/pool_plan.h"
 #include "dataplane/headers.h"
+#include "dataplane/outer_sum.h"
 
 namespace guideway {
 namespace {
@@ -29,10 +30,10 @@ uint32_t gue_bytes_most(const Address& backend) {
 }
 
 // The last step for the bytes of a root or table: all else must be in place.
-void seal_header(std::vector<uint8_t>& bytes, uint64_t magic) {
+void seal_header(std::vector<uint8_t>& bytes, uint64_t magic, uint32_t layout) {
   auto& header = *reinterpret_cast<gw_image_header*>(bytes.data());
   header = {.magic = magic,
-            .layout = GW_LAYOUT,
+            .layout = layout,
             .reserved = 0,
             .bytes = bytes.size(),
             .checksum = XXH3_64bits(bytes.data() + sizeof header, bytes.size() - sizeof header)};
@@ -63,7 +64,7 @@ class RootWriter {
     lay_out();
     write_pools();
     if (auto ok = write_services(); !ok) return tl::unexpected(ok.error());
-    seal_header(bytes_, GW_MAGIC_ROOT);
+    seal_header(bytes_, GW_MAGIC_ROOT, node_.layout);
     return std::move(bytes_);
   }
 
@@ -145,6 +146,11 @@ class RootWriter {
     out.flags = release.holds ? GW_HOLDS : 0;
     out.weight = static_cast<uint16_t>(is_spare(pool, address) ? one.weight : 0);
     out.counter = node_.backend_counter(name, address);
+    write_way(out, pool, address);
+    if (node_.layout >= 4) set_sums(out);
+  }
+
+  void write_way(gw_backend& out, const Pool& pool, const Address& address) {
     const NextHopState& state = node_.next_hop(address);
     if (!next_hop_problem(pool.forwarding, address, state).empty()) return;
     const auto port = std::find(node_.ports.begin(), node_.ports.end(), state.hop->interface);
@@ -247,7 +253,7 @@ Result<std::shared_ptr<const SealedTable>> SealedTable::build(const Pool& pool) 
                              .hops_offset = sizeof(gw_table),
                              .reserved2 = 0});
   std::memcpy(bytes.data() + sizeof(gw_table), made.hop.data(), hop_bytes);
-  seal_header(bytes, GW_MAGIC_TABLE);
+  seal_header(bytes, GW_MAGIC_TABLE, GW_LAYOUT_TABLE);
   auto sealed = SealedBytes::create("guideway-table", bytes);
   if (!sealed) return tl::unexpected(sealed.error());
   return std::shared_ptr<const SealedTable>(new SealedTable(std::move(*sealed)));

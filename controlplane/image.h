@@ -92,6 +92,7 @@ Result<TableMap> build_tables(const Intent& intent, const TableMap& before);
 struct ImageNode {
   uint64_t generation = 0;
   std::vector<std::string> ports;  // interface names by egress port index, as HELLO says
+  uint32_t layout = GW_LAYOUT;     // of the root: what the dataplane takes
   std::function<const NextHopState&(const Address&)> next_hop;
   std::function<Release(const std::string& pool, const Address&)> release;  // absent: all are up
   std::function<uint32_t(const ServiceKey&)> service_counter;

@@ -12,6 +12,7 @@
 #include "dataplane/checksum.h"
 #include "dataplane/encap.h"
 #include "dataplane/headers.h"
+#include "dataplane/outer_sum.h"
 
 namespace guideway {
 namespace {
@@ -182,6 +183,7 @@ ProbePacket::Frame ProbePacket::frame_of(const ProbeTarget& target, uint8_t prot
   gw_backend backend{};
   backend.outer_bytes = static_cast<uint8_t>(target.outer.size());
   std::memcpy(backend.outer, target.outer.data(), target.outer.size());
+  set_sums(backend);
   Packet packet;
   packet.v4 = v4_;
   packet.ip_bytes = static_cast<uint16_t>(ip_header_bytes + l4.size());

@@ -70,7 +70,7 @@ bool is_hello_of_another_layout(const Received& received) {
   const gw_message& message = received.message;
   return received.bytes >= static_cast<ssize_t>(offsetof(gw_message, pid)) &&
          message.magic == GW_MAGIC_MESSAGE && message.type == GW_HELLO &&
-         (GW_LAYOUT < message.layout_oldest || GW_LAYOUT > message.layout_newest);
+         (GW_LAYOUT < message.layout_oldest || GW_LAYOUT_OLDEST > message.layout_newest);
 }
 
 ssize_t send_to(int socket, const gw_message& message, int fd) {
@@ -196,7 +196,8 @@ void Publisher::on_hello_of_another_layout(const gw_message& message) {
   forwards_by_another_layout_ = forwards;
   problem_ = "the dataplane accepts image layouts " + std::to_string(message.layout_oldest) +
              " to " + std::to_string(message.layout_newest) + ", this control plane writes " +
-             std::to_string(GW_LAYOUT) + ": upgrade " + older + " and restart it; until then " +
+             std::to_string(GW_LAYOUT_OLDEST) + " to " + std::to_string(GW_LAYOUT) + ": upgrade " +
+             older + " and restart it; until then " +
              (forwards ? "changes wait, packets go by the image that runs, and what is announced "
                          "is held"
                        : "nothing is forwarded: no image runs");
@@ -210,6 +211,7 @@ void Publisher::on_hello(const gw_message& message, UniqueFd counters) {
                      .workers = message.workers,
                      .generation = message.generation,
                      .revision = message.revision,
+                     .layout = std::min(message.layout_newest, GW_LAYOUT),
                      .ports = {}};
   for (uint32_t i = 0; i < message.ports; ++i)
     info.ports.push_back(text_of(message.port[i].interface));

@@ -31,13 +31,14 @@ struct DataplaneInfo {
   uint32_t workers = 0;
   uint64_t generation = 0;  // running when it connected; 0: none
   uint64_t revision = 0;
+  uint32_t layout = GW_LAYOUT;     // the newest of roots that both know
   std::vector<std::string> ports;  // interface names by egress port index
 };
 
 class Publisher {
  public:
   struct Callbacks {
-    // HELLO came and its layout fits: build an image for these ports and publish() it.
+    // HELLO came and a layout fits: build an image of it for these ports and publish() it.
     // `counters` is the descriptor to map (read-only); invalid if the dataplane sent none.
     std::function<void(const DataplaneInfo&, UniqueFd counters)> on_connected;
     // `reason` is empty when adopted. The revision is that of the image.

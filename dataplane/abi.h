@@ -13,10 +13,14 @@
  * root or table; indices count elements. No pointers, so the bytes can be mapped, dumped, diffed
  * and fuzzed. An address is 16 bytes; IPv4 is mapped (::ffff:a.b.c.d, RFC 4291 section 2.5.5.2).
  *
- * A change of anything here is a new GW_LAYOUT. Verdicts are appended, never renumbered.
+ * Roots, tables and counters each have the number of the layout in which they last changed.
+ * Verdicts are appended, never renumbered.
  *
- * Layout 3 is the first that is released. What a later one promises, so that either daemon may be
- * upgraded first and the node goes on meanwhile:
+ *   3  the first that is released
+ *   4  root: gw_backend.outer_sum, address_sum (in 3 reserved, 0)
+ *
+ * What a later one promises, so that either daemon may be upgraded first and the node goes on
+ * meanwhile:
  *
  * - A newer daemon also knows the layout before its own: its dataplane reads it, its control plane
  *   writes it to a dataplane that takes nothing newer.
@@ -45,7 +49,10 @@
 
 /* ---------------------------------------------------------------- limits */
 
-#define GW_LAYOUT 3u                         /* the layout this header describes */
+#define GW_LAYOUT 4u                         /* of the roots that this header describes */
+#define GW_LAYOUT_OLDEST 3u                  /* the oldest roots that are read and written */
+#define GW_LAYOUT_TABLE 3u                   /* of tables */
+#define GW_LAYOUT_COUNTERS 3u                /* of counters */
 #define GW_MAGIC_ROOT 0x544f4f5257474757ull  /* "WGGWROOT" as stored on a little-endian machine */
 #define GW_MAGIC_TABLE 0x4c42415457474757ull /* "WGGWTABL" */
 #define GW_MAGIC_COUNTERS 0x544e554f43474757ull
@@ -80,7 +87,7 @@ GW_SIZE(gw_port_info, 16);
 
 struct gw_image_header {
   uint64_t magic;
-  uint32_t layout;   /* GW_LAYOUT */
+  uint32_t layout;   /* GW_LAYOUT, GW_LAYOUT_TABLE */
   uint32_t reserved; /* 0 */
   uint64_t bytes;    /* of the whole root or table, this header included */
   uint64_t checksum; /* XXH3_64bits (seed 0) over all bytes after this header */
@@ -180,7 +187,11 @@ struct gw_backend {
                           UDP; 62: + IPv6 and UDP (gue) */
   uint8_t flags;       /* GW_HOLDS */
   uint16_t weight;     /* for spares: 0 is none */
-  uint8_t reserved[30]; /* 0 */
+  /* Parts of checksums, in the byte order of memory, that the worker need not add up: outer_sum.h
+   */
+  uint16_t outer_sum;   /* of `outer` */
+  uint16_t address_sum; /* of `address` */
+  uint8_t reserved[26]; /* 0 */
   uint8_t outer[64];    /* template: Ethernet (ethertype of the outer packet; with l2 it is patched
                            to the inner family), then the outer IP header with total length,
                            TOS or traffic class, and checksum 0. The worker patches: length, TOS,
@@ -193,6 +204,8 @@ struct gw_backend {
 GW_SIZE(gw_backend, 128);
 GW_AT(gw_backend, outer_bytes, 30);
 GW_AT(gw_backend, weight, 32);
+GW_AT(gw_backend, outer_sum, 34);
+GW_AT(gw_backend, address_sum, 36);
 GW_AT(gw_backend, outer, 64);
 
 /*
@@ -237,7 +250,7 @@ struct gw_message {
   uint64_t generation;                   /* HELLO: running, 0 none; ROOT, ACK: that of the root */
   uint64_t digest;                       /* TABLE */
   uint32_t status;                       /* ACK: gw_ack_status */
-  uint32_t layout_oldest, layout_newest; /* HELLO: accepted */
+  uint32_t layout_oldest, layout_newest; /* HELLO: of roots that are accepted */
   uint32_t pid;                          /* HELLO */
   uint32_t workers;                      /* HELLO */
   uint32_t ports;                        /* HELLO */
@@ -266,7 +279,7 @@ struct gw_traffic {
 
 struct gw_counters {
   uint64_t magic;      /* GW_MAGIC_COUNTERS */
-  uint32_t layout;     /* GW_LAYOUT */
+  uint32_t layout;     /* GW_LAYOUT_COUNTERS */
   uint32_t pid;        /* of the dataplane that writes, or wrote last */
   uint64_t bytes;      /* of the whole region */
   uint64_t epoch;      /* counts starts of the dataplane */

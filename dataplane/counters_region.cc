@@ -50,7 +50,7 @@ Result<void> take_room(int fd, uint32_t workers) {
 gw_counters fresh_head() {
   gw_counters head{};
   head.magic = GW_MAGIC_COUNTERS;
-  head.layout = GW_LAYOUT;
+  head.layout = GW_LAYOUT_COUNTERS;
   head.bytes = kBytes;
   head.workers_max = GW_WORKERS_MAX;
   head.services_max = GW_SERVICES_MAX;

@@ -237,7 +237,7 @@ Result<void> DataplaneDaemon::start_server() {
   gw_message hello{};
   hello.magic = GW_MAGIC_MESSAGE;
   hello.type = GW_HELLO;
-  hello.layout_oldest = GW_LAYOUT;
+  hello.layout_oldest = GW_LAYOUT_OLDEST;
   hello.layout_newest = GW_LAYOUT;
   hello.pid = static_cast<uint32_t>(getpid());
   hello.workers = config_.workers;

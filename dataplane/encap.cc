@@ -89,24 +89,17 @@ void put_gue_v4(uint8_t* at, be64 header, LaterHops later) {
   }
 }
 
-// Returns what it adds up to. Sums are made where the parts come from, not from the packet, to
-// which they have just been written.
+// Returns what it adds up to, by the addresses' own sums.
 uint64_t put_gue_v6(uint8_t* at, be64 header, LaterHops later) {
   std::memcpy(at, &header, sizeof header);
   at += sizeof header;
-  uint64_t sum = header.raw();
+  uint64_t sum = 0;
   for (const gw_backend* hop : later) {
     std::memcpy(at, hop->address, 16);
     at += 16;
-    sum = add_word(add_word(sum, word_at(hop->address)), word_at(hop->address + 8));
+    sum += hop->address_sum;
   }
-  return sum;
-}
-
-uint64_t sum_of_addresses(const uint8_t* outer) {
-  const uint8_t* at = outer + sizeof(EthernetHeader) + offsetof(Ipv6Header, source);
-  return add_word(add_word(add_word(word_at(at), word_at(at + 8)), word_at(at + 16)),
-                  word_at(at + 24));
+  return add_word(sum, header.raw());
 }
 
 Patch patch_of(const uint8_t* inner, const Packet& packet, size_t list_bytes) {
@@ -120,7 +113,7 @@ void gue_over_v4(Frame& frame, const Packet& packet, const gw_backend& backend, 
   const unsigned list_bytes = gw_gue_bytes(4, static_cast<unsigned>(later.size()));
   const Patch patch = patch_of(frame.data + sizeof(EthernetHeader), packet, list_bytes);
   uint8_t* at = make_room(frame, packet, kGueOuterV4 + list_bytes);
-  put_v4(at, backend.outer, patch);
+  put_v4(at, backend, patch);
   put_udp(at + kOuterV4, be16(gw_gue_source_port(hash)), be16(patch.payload_bytes), be16{});
   put_gue_v4(at + kGueOuterV4, gue_header(true, packet.v4, later), later);
 }
@@ -139,10 +132,8 @@ void gue_over_v6(Frame& frame, const Packet& packet, const gw_backend& backend, 
   const auto sum = inner_sum(inner, packet);
   if (!sum) return put_udp(at + kOuterV6, source, bytes, be16{});
   // Local checksum offload; see gue.h. The length stands in the pseudo header and in the header.
-  const uint64_t words =
-      2 * uint64_t{bytes.raw()} + source.raw() + be16(GW_GUE_PORT).raw() + be16(kProtocolUdp).raw();
-  const uint64_t all =
-      add_word(add_word(sum_of_addresses(backend.outer), list_sum), add_word(*sum, words));
+  const uint64_t words = uint64_t{backend.outer_sum} + 2 * uint64_t{bytes.raw()} + source.raw();
+  const uint64_t all = add_word(add_word(list_sum, words), *sum);
   const be16 checksum = checksum_finish(all);
   put_udp(at + kOuterV6, source, bytes, checksum == be16{} ? be16(0xffff) : checksum);
 }

@@ -50,7 +50,7 @@ inline unsigned encap_bytes(const gw_backend& backend, LaterHops later = {}) {
 // padding goes. The outer UDP checksum is 0 over IPv4; over IPv6 it is right if the inner one is,
 // and 0 where there is none to build on (docs/design/gue.md).
 // Requires: frame.headroom >= encap_bytes() - 14, a packet that parse() took for whole, and a
-// backend with a next hop.
+// backend with a next hop and its sums (outer_sum.h).
 void encapsulate(Frame& frame, const Packet& packet, const gw_backend& backend, uint64_t hash,
                  LaterHops later = {});
 
@@ -81,7 +81,7 @@ inline void encapsulate(Frame& frame, const Packet& packet, const gw_backend& ba
       break;
     }
     case kOuterV4:
-      put_v4(make_room(frame, packet, kOuterV4), backend.outer, patch);
+      put_v4(make_room(frame, packet, kOuterV4), backend, patch);
       break;
     case kOuterV6:
       put_v6(make_room(frame, packet, kOuterV6), backend.outer, patch, hash);

@@ -2,12 +2,11 @@
 // The parts of an outer header, as encap.h and encap.cc put them together; nobody else's.
 #pragma once
 
-#include <array>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
+#include "dataplane/abi.h"
 #include "dataplane/checksum.h"
 #include "dataplane/frame.h"
 #include "dataplane/headers.h"
@@ -31,28 +30,14 @@ struct Patch {
   uint8_t tos;
 };
 
-// Of the template's IPv4 header, without the fields that are patched.
-inline uint64_t fixed_sum_v4(const uint8_t* ip) {
-  // Of the first 8 bytes without TOS and length, of the next without protocol and checksum.
-  static constexpr std::array<uint8_t, 8> kFixed = {0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff};
-  uint64_t first, second;
-  uint32_t third;
-  std::memcpy(&first, ip, 8);
-  std::memcpy(&second, ip + 8, 8);
-  std::memcpy(&third, ip + 16, 4);
-  first &= std::bit_cast<uint64_t>(kFixed);
-  second &= std::bit_cast<uint64_t>(kFixed);
-  return (first & UINT32_MAX) + (first >> 32) + (second & UINT32_MAX) + (second >> 32) + third;
-}
-
 // Ethernet and IPv4 header. Nothing is read back from `at`: what was just written in small pieces
 // cannot be read as a whole without a stall.
-inline void put_v4(uint8_t* at, const uint8_t* outer, const Patch& patch) {
-  std::memcpy(at, outer, kOuterV4);
+inline void put_v4(uint8_t* at, const gw_backend& backend, const Patch& patch) {
+  std::memcpy(at, backend.outer, kOuterV4);
   auto& ip = *reinterpret_cast<Ipv4Header*>(at + sizeof(EthernetHeader));
   const be16 total_bytes(static_cast<uint16_t>(sizeof ip + patch.payload_bytes));
-  const uint64_t sum = fixed_sum_v4(outer + sizeof(EthernetHeader)) + be16(patch.tos).raw() +
-                       total_bytes.raw() + be16(patch.protocol).raw();
+  const uint64_t sum = uint64_t{backend.outer_sum} + be16(patch.tos).raw() + total_bytes.raw() +
+                       be16(patch.protocol).raw();
   ip.tos = patch.tos;
   ip.total_bytes = total_bytes;
   ip.protocol = patch.protocol;

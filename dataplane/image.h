@@ -64,8 +64,8 @@ struct Table {
 
 class Image {
  public:
-  // `root` passed validate_root(); tables[i] belongs to pool i (null for digest 0) and has as many
-  // backends as the pool.
+  // `root` passed validate_root(), and is of GW_LAYOUT (older_layout.h); tables[i] belongs to pool
+  // i (null for digest 0) and has as many backends as the pool.
   Image(Mapping root, std::vector<std::shared_ptr<const Table>> tables);
 
   const gw_root& root() const { return *reinterpret_cast<const gw_root*>(root_.data()); }

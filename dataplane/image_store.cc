@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "dataplane/older_layout.h"
 #include "dataplane/validate.h"
 
 namespace guideway {
@@ -125,8 +126,10 @@ Result<void> ImageStore::adopt_root(Mapping bytes, uint64_t generation) {
   if (auto ok = check_ports(root); !ok) return ok;
   auto tables = find_tables(root, bytes.data(), tables_);
   if (!tables) return tl::unexpected(tables.error());
+  auto current = in_current_layout(std::move(bytes));
+  if (!current) return fail("root", current.error().message);
 
-  auto image = std::make_unique<const Image>(std::move(bytes), std::move(*tables));
+  auto image = std::make_unique<const Image>(std::move(*current), std::move(*tables));
   swap_(image.get());
   running_ = std::move(image);
   std::erase_if(tables_, [](const auto& entry) { return entry.second.use_count() == 1; });

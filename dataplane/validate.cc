@@ -13,6 +13,7 @@
 #include "bpf/gue.h"
 #include "dataplane/address.h"
 #include "dataplane/headers.h"
+#include "dataplane/outer_sum.h"
 
 namespace guideway {
 namespace {
@@ -26,13 +27,19 @@ bool all_zero(const uint8_t (&bytes)[N]) {
   return std::all_of(bytes, bytes + N, [](uint8_t b) { return b == 0; });
 }
 
-Result<void> validate_header(std::span<const uint8_t> bytes, uint64_t magic, size_t least) {
+struct Layouts {
+  uint32_t oldest, newest;
+};
+
+Result<void> validate_header(std::span<const uint8_t> bytes, uint64_t magic, Layouts layouts,
+                             size_t least) {
   if (bytes.size() < least) return fail("size", "truncated: " + number(bytes.size()) + " bytes");
   const auto& header = *reinterpret_cast<const gw_image_header*>(bytes.data());
   if (header.magic != magic) return fail("magic", "not a forwarding image");
-  if (header.layout != GW_LAYOUT)
+  if (header.layout < layouts.oldest || header.layout > layouts.newest)
     return fail("layout",
-                "is " + number(header.layout) + ", this dataplane reads " + number(GW_LAYOUT));
+                "is " + number(header.layout) + ", this dataplane reads " + number(layouts.oldest) +
+                    (layouts.newest > layouts.oldest ? " to " + number(layouts.newest) : ""));
   if (header.reserved != 0) return fail("reserved", "not zero");
   if (header.bytes != bytes.size())
     return fail("bytes", "says " + number(header.bytes) + ", there are " + number(bytes.size()));
@@ -159,6 +166,16 @@ Result<void> validate_pool_backends(const gw_pool& pool, const gw_backend* backe
   return {};
 }
 
+// After all else: what is wrong with the address or the template itself is said first.
+Result<void> validate_sums(const gw_backend& b, uint32_t i, uint32_t layout) {
+  const std::string field = "backends[" + number(i) + "]";
+  if (b.outer_sum != (layout >= 4 ? outer_sum(b) : 0))
+    return fail(field + ".outer_sum", "is " + number(b.outer_sum));
+  if (b.address_sum != (layout >= 4 ? address_sum(b) : 0))
+    return fail(field + ".address_sum", "is " + number(b.address_sum));
+  return {};
+}
+
 // Null: the slot's list is as abi.h has it.
 const char* slot_problem(std::span<const uint16_t> hops, const gw_table& table, size_t& at) {
   bool ended = false;
@@ -181,7 +198,9 @@ const char* slot_problem(std::span<const uint16_t> hops, const gw_table& table, 
 }  // namespace
 
 Result<uint64_t> validate_table(std::span<const uint8_t> bytes) {
-  if (auto ok = validate_header(bytes, GW_MAGIC_TABLE, sizeof(gw_table)); !ok)
+  if (auto ok = validate_header(bytes, GW_MAGIC_TABLE, {GW_LAYOUT_TABLE, GW_LAYOUT_TABLE},
+                                sizeof(gw_table));
+      !ok)
     return tl::unexpected(ok.error());
   const auto& table = *reinterpret_cast<const gw_table*>(bytes.data());
   if (table.slots == 0 || table.slots > GW_TABLE_SLOTS_MAX)
@@ -209,7 +228,10 @@ Result<uint64_t> validate_table(std::span<const uint8_t> bytes) {
 }
 
 Result<void> validate_root(std::span<const uint8_t> bytes) {
-  if (auto ok = validate_header(bytes, GW_MAGIC_ROOT, sizeof(gw_root)); !ok) return ok;
+  if (auto ok =
+          validate_header(bytes, GW_MAGIC_ROOT, {GW_LAYOUT_OLDEST, GW_LAYOUT}, sizeof(gw_root));
+      !ok)
+    return ok;
   const auto& root = *reinterpret_cast<const gw_root*>(bytes.data());
   if (root.generation == 0) return fail("generation", "is 0");
   if (root.services > GW_SERVICES_MAX)
@@ -247,6 +269,9 @@ Result<void> validate_root(std::span<const uint8_t> bytes) {
   }
   for (uint32_t i = 0; i < root.pools; ++i) {
     if (auto ok = validate_pool_backends(pools[i], backends); !ok) return ok;
+  }
+  for (uint32_t i = 0; i < root.backends; ++i) {
+    if (auto ok = validate_sums(backends[i], i, root.header.layout); !ok) return ok;
   }
   return {};
 }

@@ -5,7 +5,7 @@
 # prints is shown when it fails, lines that begin with 'note: ' also when not.
 
 # shellcheck disable=SC2034  # read by scripts/vm-test
-cases=(install doctor e1000e bgp kernel-path link mtu ipip agent kill withdraw upgrade two-nodes
+cases=(install doctor e1000e bgp kernel-path link mtu ipip agent apart kill withdraw upgrade two-nodes
   reboot virtio workers edge)
 
 note() { echo "note: $*"; }

@@ -104,6 +104,60 @@ case_withdraw() {
   all_served
 }
 
+# The last commit that knew layout 3 of the image only; docs/operations.md, Upgrade.
+layout_before=ff3d0505b2a4d80dfdfa61932588d9662f775204
+package_before() { # prints where it is
+  local package=$cache/guideway-node_$layout_before.deb source=$cache/before
+  if [[ ! -e $package ]]; then
+    expect "the repository has its history" git -C "$repo" cat-file -e "$layout_before^{commit}"
+    rm -rf "$source"
+    mkdir -p "$source"
+    git -C "$repo" archive "$layout_before" | tar -x -C "$source"
+    cp "$(GUIDEWAY_BUILD=$source/build "$source/scripts/package" | grep /guideway-node_)" "$package"
+    rm -rf "$source"
+  fi
+  echo "$package"
+}
+runs_from() { # DAEMON FOLDER
+  node "readlink /proc/\$(systemctl show -P MainPID guideway-$1)/exe | grep -q '^$2/'"
+}
+runs_its_revision() {
+  node 'guideway status --json' |
+    jq -e '.revision == .dataplane.revision and .dataplane.problem == null' >/dev/null
+}
+# Packets by every way of forwarding, and a change that the dataplane takes.
+goes_on() { # WEIGHT
+  soon 60 "the VIPs are learned" vips_learned
+  all_served
+  soon 60 "ipip" serves_by "$tunnel_vip4" b3
+  soon 60 "ipip by IPv6" serves_by "$tunnel_vip6" b3
+  soon 60 "gue" serves_by "$gue_vip4" b3
+  node "guideway backend weight web4 10.0.0.21 $1"
+  soon 30 "the dataplane has taken it" runs_its_revision
+  all_served
+}
+
+# Each daemon beside one of the layout before.
+case_apart() {
+  local daemon package weight=50
+  package=$(package_before)
+  upload /root/before.deb <"$package"
+  node 'dpkg-deb -x /root/before.deb /opt/before'
+  for daemon in controlplane dataplane; do
+    node "mkdir -p /run/systemd/system/guideway-$daemon.service.d
+      printf '[Service]\nExecStart=\nExecStart=/opt/before/usr/sbin/guideway-$daemon\n' \
+        >/run/systemd/system/guideway-$daemon.service.d/before.conf
+      systemctl daemon-reload && systemctl restart guideway-$daemon"
+    expect "the $daemon of before runs" runs_from "$daemon" /opt/before
+    goes_on $((++weight))
+    node "rm /run/systemd/system/guideway-$daemon.service.d/before.conf
+      systemctl daemon-reload && systemctl restart guideway-$daemon"
+    expect "the $daemon of now runs" runs_from "$daemon" /usr
+    goes_on $((++weight))
+  done
+  note "layouts: $(node 'journalctl -u guideway-controlplane | grep -o " layout=.*" | tr -d "\n"')"
+}
+
 next_package() {
   [[ -e $state/next.deb ]] || one_version_on "$state/guideway-node.deb" "$state/next.deb"
 }

@@ -89,7 +89,7 @@ TEST(Counters, WhatIsNotCountersIsRefused) {
   }
   {
     CountersFile file;
-    file.header().layout = GW_LAYOUT + 1;
+    file.header().layout = GW_LAYOUT_COUNTERS + 1;
     EXPECT_EQ(reason_of(file), file.path() + ": layout 4, this control plane reads 3");
   }
   {

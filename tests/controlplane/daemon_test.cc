@@ -282,7 +282,7 @@ TEST_F(DaemonTest, BesideADataplaneOfAnotherLayoutTheAnnouncementIsHeld) {
   make_web();
   stop();
   ASSERT_TRUE(network_->run("ip route add blackhole 203.0.113.10 proto 203 metric 100"));
-  for (const uint32_t layout : {GW_LAYOUT - 1, GW_LAYOUT + 1}) {
+  for (const uint32_t layout : {GW_LAYOUT_OLDEST - 1, GW_LAYOUT + 1}) {
     SCOPED_TRACE(layout);
     start_dataplane(9, 1, layout);
     start();

@@ -9,8 +9,10 @@
 #include <sys/mman.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cstring>
 
+#include "dataplane/older_layout.h"
 #include "dataplane/validate.h"
 
 namespace guideway {
@@ -114,10 +116,24 @@ TEST(Image, TheDataplaneTakesIt) {
   }
 }
 
+// For a dataplane that is yet to be upgraded: the same but for number, sums and checksum.
+TEST(Image, TheLayoutBefore) {
+  const Built b;
+  ImageNode node = sample_node();
+  node.layout = GW_LAYOUT_OLDEST;
+  const auto image = *SealedImage::build(b.intent, b.tables, node);
+  const Bytes before = image->bytes();
+  EXPECT_EQ(at<uint32_t>(before, 8), 3u);
+  EXPECT_TRUE(validate_root(before));
+  auto now = in_current_layout(std::move(*Mapping::from_bytes(before)));
+  ASSERT_TRUE(now);
+  EXPECT_TRUE(std::ranges::equal(now->bytes(), b.root));
+}
+
 TEST(Image, RootHeader) {
   const Built b;
   EXPECT_EQ(std::memcmp(b.root.data(), "WGGWROOT", 8), 0);
-  EXPECT_EQ(at<uint32_t>(b.root, 8), 3u);
+  EXPECT_EQ(at<uint32_t>(b.root, 8), 4u);
   EXPECT_EQ(at<uint32_t>(b.root, 12), 0u);
   EXPECT_EQ(at<uint64_t>(b.root, 16), b.root.size());
   EXPECT_EQ(at<uint64_t>(b.root, 24), XXH3_64bits(b.root.data() + 32, b.root.size() - 32));

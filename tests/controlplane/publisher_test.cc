@@ -339,7 +339,7 @@ TEST_F(PublisherTest, AnotherLayoutIsAClearProblemWhateverTheSize) {
     return loop_([this] { return publisher_->forwards_by_another_layout(); });
   };
   const std::string expected =
-      "the dataplane accepts image layouts 4 to 5, this control plane writes 3: upgrade "
+      "the dataplane accepts image layouts 5 to 6, this control plane writes 3 to 4: upgrade "
       "guideway-controlplane and restart it; until then changes wait, packets go by the image that "
       "runs, and what is announced is held";
   FakeDataplane dataplane(path_);
@@ -367,16 +367,33 @@ TEST_F(PublisherTest, AnotherLayoutIsAClearProblemWhateverTheSize) {
   EXPECT_EQ(problem(), "");
 }
 
+TEST_F(PublisherTest, TheNewestLayoutThatBothKnow) {
+  FakeDataplane dataplane(path_);
+  start();
+  for (const auto& [oldest, newest, expected] :
+       {std::tuple{3u, 3u, 3u}, {3u, 4u, 4u}, {4u, 9u, 4u}}) {
+    dataplane.accept();
+    gw_message hello = hello_message();
+    hello.layout_oldest = oldest;
+    hello.layout_newest = newest;
+    dataplane.send(hello);
+    EXPECT_TRUE(loop_.eventually([&] { return publisher_->connected(); }));
+    EXPECT_EQ(loop_([&] { return publisher_->info()->layout; }), expected);
+    dataplane.hang_up();
+    EXPECT_TRUE(loop_.eventually([&] { return !publisher_->connected(); }));
+  }
+}
+
 TEST_F(PublisherTest, AnOlderDataplaneIsTheOneToUpgrade) {
   FakeDataplane dataplane(path_);
   start();
   dataplane.accept();
   gw_message hello = hello_message();
-  hello.layout_oldest = hello.layout_newest = GW_LAYOUT - 1;
+  hello.layout_oldest = hello.layout_newest = GW_LAYOUT_OLDEST - 1;
   hello.generation = 0;
   dataplane.send(hello);
   const std::string expected =
-      "the dataplane accepts image layouts 2 to 2, this control plane writes 3: upgrade "
+      "the dataplane accepts image layouts 2 to 2, this control plane writes 3 to 4: upgrade "
       "guideway-dataplane and restart it; until then nothing is forwarded: no image runs";
   EXPECT_TRUE(loop_.eventually([&] { return publisher_->problem() == expected; })) << problem();
   EXPECT_FALSE(loop_([&] { return publisher_->forwards_by_another_layout(); }));

@@ -28,7 +28,7 @@ std::string problem(const Result<uint64_t>& r) {
 
 template <typename Head>
 struct Damage {
-  const char* message;
+  std::string message;
   std::function<void(Bytes&)> apply;
   bool reseal = true;
 };
@@ -91,7 +91,8 @@ const Damage<gw_table> kTableDamages[] = {
 const Damage<gw_root> kRootDamages[] = {
     {"size: truncated: 383 bytes", [](Bytes& b) { b.resize(383); }, false},
     {"magic: not a forwarding image", [](Bytes& b) { root(b).header.magic = GW_MAGIC_TABLE; }},
-    {"layout: is 1, this dataplane reads 3", [](Bytes& b) { root(b).header.layout = 1; }},
+    {"layout: is 2, this dataplane reads 3 to 4", [](Bytes& b) { root(b).header.layout = 2; }},
+    {"layout: is 5, this dataplane reads 3 to 4", [](Bytes& b) { root(b).header.layout = 5; }},
     {"checksum: does not match the content", [](Bytes& b) { ++root(b).revision; }, false},
     {"generation: is 0", [](Bytes& b) { root(b).generation = 0; }},
     {"services: out of range: 8193", [](Bytes& b) { root(b).services = 8193; }},
@@ -131,7 +132,11 @@ const Damage<gw_root> kRootDamages[] = {
     {"backends[1].inner_bytes_max: out of range: 65472",
      [](Bytes& b) { backends(b)[1].inner_bytes_max = 65472; }},
     {"port[15]: is not terminated", [](Bytes& b) { root(b).port[15].interface[15] = 'x'; }},
-    {"backends[1].reserved: not zero", [](Bytes& b) { backends(b)[1].reserved[29] = 1; }},
+    {"backends[1].reserved: not zero", [](Bytes& b) { backends(b)[1].reserved[25] = 1; }},
+    {"backends[2].outer_sum: is 9", [](Bytes& b) { backends(b)[2].outer_sum = 9; }},
+    {"backends[2].address_sum: is 9", [](Bytes& b) { backends(b)[2].address_sum = 9; }},
+    {"backends[0].outer_sum: is " + std::to_string(backend(34, 1).outer_sum),
+     [](Bytes& b) { backends(b)[0].outer[14 + 8] = 63; }},
     {"backends[2].flags: unknown: 3", [](Bytes& b) { backends(b)[2].flags = 3; }},
 };
 
@@ -264,6 +269,23 @@ TEST(Validate, EachDamageOfARootIsNamed) {
     damage.apply(bytes);
     if (damage.reseal) seal(bytes);
     EXPECT_EQ(problem(validate_root(bytes)), damage.message);
+  }
+}
+
+// As the control plane before this one writes them: what is a sum now was reserved.
+TEST(Validate, TheLayoutBeforePassesAndHasNoSums) {
+  for (const uint8_t outer_bytes : {14, 34, 54, 42, 62}) {
+    RootSpec spec = three_backends(outer_bytes, 1234);
+    spec.layout = 3;
+    Bytes bytes = root_bytes(spec);
+    EXPECT_EQ(problem(validate_root(bytes)), "accepted");
+    const auto now = in_current_layout(std::move(*Mapping::from_bytes(bytes)));
+    ASSERT_TRUE(now);
+    spec.layout = GW_LAYOUT;
+    EXPECT_EQ(Bytes(now->data(), now->data() + now->size()), root_bytes(spec));
+    backends(bytes)[1].address_sum = 7;
+    seal(bytes);
+    EXPECT_EQ(problem(validate_root(bytes)), "backends[1].address_sum: is 7");
   }
 }
 

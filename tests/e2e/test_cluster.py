@@ -361,6 +361,7 @@ def test_leave_and_join(lab):
     same(lab, ("n1", "n2"))
     assert "left" in cli(lab, "n3", "cluster", "status").stdout
     with Wrk(lab, VIP, 30) as load:
+        load.begun(lab, packets=400)
         done = cli(lab, "n3", "cluster", "join")
         assert done.returncode == 0, done.stderr
         same(lab)

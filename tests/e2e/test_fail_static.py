@@ -140,6 +140,7 @@ def test_a_dataplane_that_takes_leave_forwards_until_its_routes_are_gone(lab):
     """What the systemd unit does at a stop: routes first, packets last."""
     eventually(lambda: announced(lab), what="the VIPs are announced")
     with Wrk(lab, VIP[4], 300) as load:
+        load.begun(lab)
         os.kill(lab.pid("dataplane"), signal.SIGUSR1)
         eventually(lambda: not announced(lab), 3, what="the VIPs are withdrawn")
         assert "taking leave" in lab.log("dataplane")
@@ -168,7 +169,7 @@ listener.listen()
 magic = int(sys.argv[2], 0)
 while True:
     peer = listener.accept()[0]
-    peer.send(struct.pack("=IIQQIII", magic, 1, 7, 0, 0, 4, 5) + bytes(700))
+    peer.send(struct.pack("=IIQQIII", magic, 1, 7, 0, 0, 5, 6) + bytes(700))
     peer.recv(1)
 """
 
@@ -185,7 +186,7 @@ def test_a_dataplane_of_another_layout_keeps_its_announcements(lab):
     try:
         lab.run("n1", "ip", "route", "add", *route)
         lab.start("controlplane")
-        eventually(lambda: "accepts image layouts 4 to 5" in str(lab.try_status()),
+        eventually(lambda: "accepts image layouts 5 to 6" in str(lab.try_status()),
                    what=lab.try_status)
         time.sleep(2)  # four times as long as a dataplane may be silent
         assert announced(lab), "withdrawn"

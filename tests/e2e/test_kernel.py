@@ -92,6 +92,7 @@ def test_neighbours_are_the_kernels(lab, family):
     """The router forgets the node and finds it anew; the node's kernel learns its neighbours."""
     tool = ["ip", f"-{family}", "neighbour"]
     with Wrk(lab, VIP[family], 60, connections=8) as load:
+        load.begun(lab)
         lab.run("router", *tool, "flush", "dev", "br0")
         lab.run("router", "ping", f"-{family}", "-c1", "-W2", NODE[family])
         found = lab.run("router", *tool, "show", NODE[family], "dev", "br0").stdout

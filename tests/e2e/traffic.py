@@ -9,6 +9,8 @@ import socket
 import struct
 import time
 
+from lab import eventually
+
 VIP = {4: "203.0.113.10", 6: "2001:db8:203::10"}
 TUNNEL_VIP = {4: "203.0.113.20", 6: "2001:db8:203::20"}
 CROSS_VIP = {4: "203.0.113.30", 6: "2001:db8:203::30"}
@@ -119,6 +121,14 @@ class Wrk:
 
     def running(self):
         return self.process.poll() is None
+
+    def begun(self, lab, node="n1", packets=4000):
+        """Once the node has forwarded so many packets: not only started, but at work."""
+        def forwarded():
+            return lab.status(node)["counters"]["verdicts"].get("forwarded", 0)
+        before = forwarded()
+        eventually(lambda: forwarded() >= before + packets, 30, what="wrk is at work")
+        return self
 
     def stop(self):
         """Ends it early; it still reports."""

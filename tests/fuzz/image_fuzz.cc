@@ -13,7 +13,7 @@ namespace {
 
 // An image whose pools all use one table, if it has as many backends as each of them.
 std::unique_ptr<Image> adopt(const test::Bytes& root, const test::Bytes& table) {
-  auto bytes = Mapping::from_bytes(root);
+  auto bytes = in_current_layout(std::move(*Mapping::from_bytes(root)));
   const auto& head = *reinterpret_cast<const gw_root*>(bytes->data());
   const auto* pools = reinterpret_cast<const gw_pool*>(bytes->data() + head.pools_offset);
   const auto shared = std::make_shared<const Table>(

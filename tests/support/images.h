@@ -9,6 +9,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -19,6 +20,7 @@
 #include "dataplane/abi.h"
 #include "dataplane/byteorder.h"
 #include "dataplane/image.h"
+#include "dataplane/older_layout.h"
 #include "tests/support/packets.h"
 
 namespace guideway::test {
@@ -40,7 +42,7 @@ inline Bytes table_bytes(uint32_t slots, uint32_t hops, uint32_t backends,
   Bytes bytes(sizeof(gw_table) + size_t{slots} * hops * 2);
   auto& table = head_of<gw_table>(bytes);
   table.header.magic = GW_MAGIC_TABLE;
-  table.header.layout = GW_LAYOUT;
+  table.header.layout = GW_LAYOUT_TABLE;
   table.slots = slots;
   table.hops = hops;
   table.backends = backends;
@@ -71,6 +73,7 @@ struct RootSpec {
   uint64_t revision = 1;
   uint64_t flow_seed = 42;
   uint32_t ports = 1;
+  uint32_t layout = GW_LAYOUT;  // 3: without the sums
   std::vector<gw_service> services;
   std::vector<gw_pool> pools;
   std::vector<gw_backend> backends;
@@ -85,6 +88,36 @@ inline gw_service service(const char* vip, uint8_t protocol, uint16_t port, uint
   s.pool = pool;
   s.counter = counter;
   return s;
+}
+
+// One's complement, in the byte order of memory; of nothing 0.
+inline uint16_t ones_sum(const Bytes& bytes) {
+  uint32_t sum = 0;
+  for (size_t i = 0; i < bytes.size(); i += 2) {
+    uint16_t word;
+    std::memcpy(&word, bytes.data() + i, 2);
+    sum += word;
+    if (sum > 0xffff) sum -= 0xffff;
+  }
+  return static_cast<uint16_t>(sum);
+}
+
+// What abi.h asks for, of a template whose patched fields are 0 but gue's protocol.
+inline void add_sums(gw_backend& b) {
+  const uint8_t* ip = b.outer + 14;
+  Bytes fixed;
+  if (b.outer_bytes == 34 || b.outer_bytes == 42) {
+    fixed.assign(ip, ip + 20);
+    fixed[1] = fixed[2] = fixed[3] = fixed[9] = fixed[10] = fixed[11] = 0;
+  } else if (b.outer_bytes == 62) {
+    fixed.assign(ip + 8, ip + 40);
+    for (const unsigned word : {17, 6080}) {
+      fixed.push_back(static_cast<uint8_t>(word >> 8));
+      fixed.push_back(static_cast<uint8_t>(word));
+    }
+  }
+  b.outer_sum = ones_sum(fixed);
+  b.address_sum = ones_sum(Bytes(b.address, b.address + 16));
 }
 
 // outer_bytes: 14 (l2), 34 or 54 (ipip over IPv4 or IPv6), 42 or 62 (gue), 0: no next hop.
@@ -126,6 +159,7 @@ inline gw_backend backend(uint8_t outer_bytes, uint8_t number, uint32_t inner_by
     udp[2] = 6080 >> 8;
     udp[3] = 6080 & 0xff;
   }
+  add_sums(b);
   return b;
 }
 
@@ -143,7 +177,14 @@ inline void set_up(gw_backend& b, uint32_t share = GW_SHARE_ALL) {
   b.flags = GW_HOLDS;
 }
 
-inline Bytes root_bytes(const RootSpec& spec) {
+inline Bytes root_bytes(RootSpec spec) {
+  for (gw_backend& b : spec.backends) {
+    if (spec.layout >= 4) {
+      add_sums(b);
+    } else {
+      b.outer_sum = b.address_sum = 0;
+    }
+  }
   const auto place = [](Bytes& bytes, const void* data, size_t size) {
     bytes.resize((bytes.size() + 63) / 64 * 64);
     const size_t at = bytes.size();
@@ -159,7 +200,7 @@ inline Bytes root_bytes(const RootSpec& spec) {
       place(bytes, spec.backends.data(), spec.backends.size() * sizeof(gw_backend));
   auto& root = head_of<gw_root>(bytes);
   root.header.magic = GW_MAGIC_ROOT;
-  root.header.layout = GW_LAYOUT;
+  root.header.layout = spec.layout;
   root.generation = spec.generation;
   root.revision = spec.revision;
   root.flow_seed = spec.flow_seed;
@@ -218,8 +259,8 @@ inline std::unique_ptr<Image> image_of(const RootSpec& spec, const std::vector<B
                          : std::make_shared<const Table>(
                                Table{digest_of(bytes), std::move(*Mapping::from_bytes(bytes))}));
   }
-  return std::make_unique<Image>(std::move(*Mapping::from_bytes(root_bytes(spec))),
-                                 std::move(shared));
+  auto root = in_current_layout(std::move(*Mapping::from_bytes(root_bytes(spec))));
+  return std::make_unique<Image>(std::move(*root), std::move(shared));
 }
 
 }  // namespace guideway::test
