@@ -87,7 +87,7 @@ GW_SIZE(gw_port_info, 16);
 
 struct gw_image_header {
   uint64_t magic;
-  uint32_t layout;   /* GW_LAYOUT, GW_LAYOUT_TABLE */
+  uint32_t layout;   /* GW_LAYOUT_OLDEST to GW_LAYOUT; GW_LAYOUT_TABLE */
   uint32_t reserved; /* 0 */
   uint64_t bytes;    /* of the whole root or table, this header included */
   uint64_t checksum; /* XXH3_64bits (seed 0) over all bytes after this header */
@@ -187,9 +187,10 @@ struct gw_backend {
                           UDP; 62: + IPv6 and UDP (gue) */
   uint8_t flags;       /* GW_HOLDS */
   uint16_t weight;     /* for spares: 0 is none */
-  /* Parts of checksums, in the byte order of memory, that the worker need not add up: outer_sum.h
-   */
-  uint16_t outer_sum;   /* of `outer` */
+  /* Parts of checksums that the worker need not add up: one's complement sums, folded, in the byte
+   * order of memory (RFC 1071); made by outer_sum.h. */
+  uint16_t outer_sum; /* 34, 42: of the IPv4 header without TOS, length, protocol, checksum. 62: of
+                         both addresses, the next header (17) and the destination port. Else 0 */
   uint16_t address_sum; /* of `address` */
   uint8_t reserved[26]; /* 0 */
   uint8_t outer[64];    /* template: Ethernet (ethertype of the outer packet; with l2 it is patched

@@ -114,8 +114,11 @@ Result<void> ImageStore::check_ports(const gw_root& root) const {
   return {};
 }
 
-Result<void> ImageStore::adopt_root(Mapping bytes, uint64_t generation) {
-  if (auto ok = validate_root(bytes.bytes()); !ok) return ok;
+Result<void> ImageStore::adopt_root(Mapping sent, uint64_t generation) {
+  if (auto ok = validate_root(sent.bytes()); !ok) return ok;
+  auto current = in_current_layout(std::move(sent));
+  if (!current) return fail("root", current.error().message);
+  Mapping bytes = std::move(*current);
   const auto& root = *reinterpret_cast<const gw_root*>(bytes.data());
   if (root.generation != generation)
     return fail("generation", "the root says " + std::to_string(root.generation) +
@@ -126,10 +129,8 @@ Result<void> ImageStore::adopt_root(Mapping bytes, uint64_t generation) {
   if (auto ok = check_ports(root); !ok) return ok;
   auto tables = find_tables(root, bytes.data(), tables_);
   if (!tables) return tl::unexpected(tables.error());
-  auto current = in_current_layout(std::move(bytes));
-  if (!current) return fail("root", current.error().message);
 
-  auto image = std::make_unique<const Image>(std::move(*current), std::move(*tables));
+  auto image = std::make_unique<const Image>(std::move(bytes), std::move(*tables));
   swap_(image.get());
   running_ = std::move(image);
   std::erase_if(tables_, [](const auto& entry) { return entry.second.use_count() == 1; });

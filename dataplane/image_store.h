@@ -46,7 +46,7 @@ class ImageStore {
   const Image* running() const { return running_.get(); }
 
  private:
-  Result<void> adopt_root(Mapping root, uint64_t generation);
+  Result<void> adopt_root(Mapping sent, uint64_t generation);
   Result<void> check_ports(const gw_root& root) const;
   std::string table_path(uint64_t digest) const;
   std::string root_path() const { return directory_ + "/root"; }

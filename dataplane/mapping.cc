@@ -74,10 +74,13 @@ Result<Mapping> Mapping::from_file(const std::string& path, size_t most) {
   return mapping;
 }
 
-Result<Mapping> Mapping::from_bytes(std::span<const uint8_t> bytes) {
+Result<Mapping> Mapping::from_bytes(std::span<const uint8_t> bytes,
+                                    void (*edit)(std::span<uint8_t>)) {
   if (bytes.empty()) return fail("", "is empty");
   auto mapping = anonymous(bytes.size());
-  if (mapping) std::memcpy(mapping->data_, bytes.data(), bytes.size());
+  if (!mapping) return mapping;
+  std::memcpy(mapping->data_, bytes.data(), bytes.size());
+  if (edit) edit({mapping->data_, mapping->size_});
   return mapping;
 }
 

@@ -32,8 +32,9 @@ class Mapping {
   // Copies a file, which may be anything, into private memory. At most `most` bytes.
   static Result<Mapping> from_file(const std::string& path, size_t most);
 
-  // Copies bytes (tests, fuzzers).
-  static Result<Mapping> from_bytes(std::span<const uint8_t> bytes);
+  // Copies bytes; `edit`, if there is one, may change the copy before anybody else sees it.
+  static Result<Mapping> from_bytes(std::span<const uint8_t> bytes,
+                                    void (*edit)(std::span<uint8_t>) = nullptr);
 
   const uint8_t* data() const { return data_; }
   size_t size() const { return size_; }

@@ -53,6 +53,23 @@ bool array_fits(uint64_t offset, uint64_t count, uint64_t element, uint64_t firs
   return offset >= first && offset % 8 == 0 && offset <= bytes && count * element <= bytes - offset;
 }
 
+// None reaches into another: a root of an older layout is written to (older_layout.h).
+bool overlap(const gw_root& root) {
+  struct Array {
+    uint64_t begin, end;
+  };
+  const auto array = [](uint64_t offset, uint64_t bytes) { return Array{offset, offset + bytes}; };
+  const Array arrays[] = {
+      array(root.services_offset, root.services * sizeof(gw_service)),
+      array(root.pools_offset, root.pools * sizeof(gw_pool)),
+      array(root.backends_offset, root.backends * sizeof(gw_backend)),
+  };
+  const auto meet = [](const Array& a, const Array& b) {
+    return a.begin < b.end && b.begin < a.end;
+  };
+  return meet(arrays[0], arrays[1]) || meet(arrays[0], arrays[2]) || meet(arrays[1], arrays[2]);
+}
+
 Result<void> validate_service(const gw_service* services, uint32_t i, const gw_root& root) {
   const gw_service& s = services[i];
   const std::string field = "services[" + number(i) + "]";
@@ -254,6 +271,7 @@ Result<void> validate_root(std::span<const uint8_t> bytes) {
     return fail("pools_offset", "the pools do not lie within the root");
   if (!fits(root.backends_offset, root.backends, sizeof(gw_backend)))
     return fail("backends_offset", "the backends do not lie within the root");
+  if (overlap(root)) return fail("offsets", "services, pools and backends overlap");
 
   const auto* services = reinterpret_cast<const gw_service*>(bytes.data() + root.services_offset);
   for (uint32_t i = 0; i < root.services; ++i) {

@@ -4,7 +4,7 @@
 # has. Sourced by scripts/vm-test, after vm_cases.sh.
 
 tunnel_vip4=203.0.113.12 tunnel_vip6=2001:db8:203::12
-gue_vip4=203.0.113.14
+gue_vip4=203.0.113.14 gue_vip6=2001:db8:203::14
 
 b3() { node "ip netns exec b3 $*"; }
 
@@ -17,6 +17,7 @@ make_b3() {
       net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.enp0s7.accept_dad=0
     ip -n b3 address add 10.0.0.31/24 dev enp0s7
     ip -n b3 address add fd00:0:0:1::31/64 dev enp0s7 nodad
+    ip -n b3 address add fd00:0:0:1::32/64 dev enp0s7 nodad
     ip -n b3 link set enp0s7 up
     ip -n b3 route add default via 10.0.0.1
     ip -n b3 route add default via fd00:0:0:1::1
@@ -61,6 +62,7 @@ case_ipip() {
 agent() {
   node "set -e
     ip -n b3 address replace $gue_vip4/32 dev lo
+    ip -n b3 address replace $gue_vip6/128 dev lo nodad
     mkdir -p /etc/systemd/system/guideway-agent.service.d
     printf '[Service]\nNetworkNamespacePath=/run/netns/b3\n' \
       >/etc/systemd/system/guideway-agent.service.d/b3.conf
@@ -77,6 +79,7 @@ case_agent() {
     systemctl restart guideway-controlplane"
   soon 60 "the probe through the tunnel is green" is_state gue4 up
   soon 60 "HTTP by gue" serves_by "$gue_vip4" b3
+  soon 60 "HTTP by gue over IPv6" serves_by "$gue_vip6" b3
   expect "redirect is attached" b3 'guideway agent status | grep "^enp0s7: redirect is attached"'
   soon 60 "the ipip pools, by redirect" serves_by "$tunnel_vip6" b3
   expect "security of the units is OK" no_worse_than_ok

@@ -237,6 +237,7 @@ case_virtio() {
   soon 60 "the ipip pool" serves_by "$tunnel_vip4" b3
   soon 60 "the ipip pool by IPv6" serves_by "$tunnel_vip6" b3
   soon 60 "the gue pool" serves_by "$gue_vip4" b3
+  soon 60 "the gue pool by IPv6" serves_by "$gue_vip6" b3
   note "$(node 'readlink /sys/bus/pci/devices/0000:00:05.0/driver | xargs basename'): l2, ipip, gue"
 }
 

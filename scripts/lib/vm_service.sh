@@ -106,17 +106,19 @@ case_withdraw() {
 
 # The last commit that knew layout 3 of the image only; docs/operations.md, Upgrade.
 layout_before=ff3d0505b2a4d80dfdfa61932588d9662f775204
-package_before() { # prints where it is
-  local package=$cache/guideway-node_$layout_before.deb source=$cache/before
-  if [[ ! -e $package ]]; then
-    expect "the repository has its history" git -C "$repo" cat-file -e "$layout_before^{commit}"
-    rm -rf "$source"
-    mkdir -p "$source"
-    git -C "$repo" archive "$layout_before" | tar -x -C "$source"
-    cp "$(GUIDEWAY_BUILD=$source/build "$source/scripts/package" | grep /guideway-node_)" "$package"
-    rm -rf "$source"
-  fi
-  echo "$package"
+package_before=
+make_package_before() { # sets package_before
+  local source=$cache/before
+  package_before=$cache/guideway-node_$layout_before.deb
+  [[ ! -e $package_before ]] || return 0
+  expect "the repository has its history" git -C "$repo" cat-file -e "$layout_before^{commit}"
+  rm -rf "$source"
+  mkdir -p "$source"
+  git -C "$repo" archive "$layout_before" | tar -x -C "$source"
+  env -u GUIDEWAY_PACKAGE_BUILD GUIDEWAY_BUILD="$source/build" "$source/scripts/package"
+  cp "$source"/build/packages/guideway-node_*.deb "$package_before.new"
+  mv "$package_before.new" "$package_before"
+  rm -rf "$source"
 }
 runs_from() { # DAEMON FOLDER
   node "readlink /proc/\$(systemctl show -P MainPID guideway-$1)/exe | grep -q '^$2/'"
@@ -125,37 +127,54 @@ runs_its_revision() {
   node 'guideway status --json' |
     jq -e '.revision == .dataplane.revision and .dataplane.problem == null' >/dev/null
 }
-# Packets by every way of forwarding, and a change that the dataplane takes.
+# Packets by l2, ipip and gue, by IPv4 and by IPv6, and a change that the dataplane takes.
 goes_on() { # WEIGHT
   soon 60 "the VIPs are learned" vips_learned
   all_served
   soon 60 "ipip" serves_by "$tunnel_vip4" b3
   soon 60 "ipip by IPv6" serves_by "$tunnel_vip6" b3
   soon 60 "gue" serves_by "$gue_vip4" b3
+  soon 60 "gue by IPv6" serves_by "$gue_vip6" b3
   node "guideway backend weight web4 10.0.0.21 $1"
   soon 30 "the dataplane has taken it" runs_its_revision
   all_served
 }
 
+use_before() { # DAEMON
+  node "mkdir -p /run/systemd/system/guideway-$1.service.d
+    printf '[Service]\nExecStart=\nExecStart=/opt/before/usr/sbin/guideway-$1\n' \
+      >/run/systemd/system/guideway-$1.service.d/before.conf
+    systemctl daemon-reload && systemctl restart guideway-$1"
+  expect "the $1 of before runs" runs_from "$1" /opt/before
+}
+use_now() { # DAEMON
+  node "rm -f /run/systemd/system/guideway-$1.service.d/before.conf
+    systemctl daemon-reload && systemctl restart guideway-$1"
+  expect "the $1 of now runs" runs_from "$1" /usr
+}
+layout_spoken() { # by the log of the control plane that runs; one of before does not tell
+  node "journalctl _PID=\$(systemctl show -P MainPID guideway-controlplane) |
+    grep -o ' layout=[0-9]*' | tail -1"
+}
+
 # Each daemon beside one of the layout before.
 case_apart() {
-  local daemon package weight=50
-  package=$(package_before)
-  upload /root/before.deb <"$package"
+  make_package_before
+  upload /root/before.deb <"$package_before"
   node 'dpkg-deb -x /root/before.deb /opt/before'
-  for daemon in controlplane dataplane; do
-    node "mkdir -p /run/systemd/system/guideway-$daemon.service.d
-      printf '[Service]\nExecStart=\nExecStart=/opt/before/usr/sbin/guideway-$daemon\n' \
-        >/run/systemd/system/guideway-$daemon.service.d/before.conf
-      systemctl daemon-reload && systemctl restart guideway-$daemon"
-    expect "the $daemon of before runs" runs_from "$daemon" /opt/before
-    goes_on $((++weight))
-    node "rm /run/systemd/system/guideway-$daemon.service.d/before.conf
-      systemctl daemon-reload && systemctl restart guideway-$daemon"
-    expect "the $daemon of now runs" runs_from "$daemon" /usr
-    goes_on $((++weight))
-  done
-  note "layouts: $(node 'journalctl -u guideway-controlplane | grep -o " layout=.*" | tr -d "\n"')"
+  trap 'use_now controlplane; use_now dataplane' EXIT
+  use_before controlplane
+  goes_on 51
+  use_now controlplane
+  goes_on 52
+  expect "both of now: layout 4" test "$(layout_spoken)" = " layout=4"
+  use_before dataplane
+  goes_on 53
+  expect "a dataplane of before: layout 3" test "$(layout_spoken)" = " layout=3"
+  use_now dataplane
+  goes_on 54
+  trap - EXIT
+  note "a control plane, and a dataplane, of layout 3 beside the other of now; l2, ipip, gue, a change each"
 }
 
 next_package() {

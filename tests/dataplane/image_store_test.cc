@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 
@@ -52,6 +53,28 @@ TEST_F(ImageStoreTest, AdoptsATableAndItsRoot) {
   EXPECT_EQ(adopt(s, three_backends(34, digest_)), "adopted");
   ASSERT_EQ(current_, s.running());
   EXPECT_EQ(current_->pools()[0].slots, 7u);
+}
+
+// From a control plane, or a dataplane, of before: what runs, and what is saved, is of now.
+TEST_F(ImageStoreTest, ARootOfTheLayoutBeforeIsRewritten) {
+  RootSpec spec = three_backends(62, digest_);
+  const Bytes now = root_bytes(spec);
+  spec.layout = GW_LAYOUT_OLDEST;
+  {
+    ImageStore s = store();
+    add(s, digest_, memfd_of(table_).get());
+    EXPECT_EQ(adopt(s, spec), "adopted");
+    EXPECT_TRUE(std::ranges::equal(s.running()->bytes().bytes(), now));
+    ASSERT_TRUE(s.save());
+  }
+  for (const Bytes& copy : {now, root_bytes(spec)}) {
+    std::ofstream(directory_ + "/image/root", std::ios::binary)
+        .write(reinterpret_cast<const char*>(copy.data()),
+               static_cast<std::streamsize>(copy.size()));
+    ImageStore s = store();
+    ASSERT_TRUE(s.load());
+    EXPECT_TRUE(std::ranges::equal(s.running()->bytes().bytes(), now));
+  }
 }
 
 TEST_F(ImageStoreTest, KnowsWhetherATableIsOnDisk) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes as a root and as a table. The header's size and checksum are made right, so that the
-// fuzzer gets behind them; what then passes as valid must be safe to adopt and to forward with.
+// Any bytes as a root and as a table. The header's size and checksum, and the backends' sums, are
+// made right, so that the fuzzer gets behind them; what then passes as valid must be safe to adopt
+// and to forward with.
 #include <cstring>
 
 #include "dataplane/forward.h"
@@ -23,6 +24,18 @@ std::unique_ptr<Image> adopt(const test::Bytes& root, const test::Bytes& table) 
     tables.push_back(pools[i].backends == shared->head().backends ? shared : nullptr);
   }
   return std::make_unique<Image>(std::move(*bytes), std::move(tables));
+}
+
+// Of a root whose backends lie within it.
+void add_sums(test::Bytes& bytes) {
+  if (bytes.size() < sizeof(gw_root)) return;
+  const gw_root root = test::head_of<gw_root>(bytes);
+  if (root.header.layout != GW_LAYOUT || root.backends_offset % 8 != 0 ||
+      root.backends_offset < sizeof root || root.backends_offset > bytes.size() ||
+      root.backends > (bytes.size() - root.backends_offset) / sizeof(gw_backend))
+    return;
+  auto* backends = reinterpret_cast<gw_backend*>(bytes.data() + root.backends_offset);
+  std::for_each(backends, backends + root.backends, test::add_sums);
 }
 
 void forward_with(const Image& image) {
@@ -55,6 +68,7 @@ void forward_with(const Image& image) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size < sizeof(gw_image_header) || size > 65536) return 0;
   test::Bytes bytes(data, data + size);
+  add_sums(bytes);
   test::seal(bytes);
   static const test::Bytes table = test::round_robin_table(7, 3);
   static const test::Bytes roots[] = {test::root_bytes(test::three_backends(34, 1)),
