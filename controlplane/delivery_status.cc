@@ -22,6 +22,7 @@ void Delivery::describe_dataplane(NodeStatus& node) const {
     const DataplaneInfo& info = *publisher_->info();
     node.pid = info.pid;
     node.workers = info.workers;
+    node.layout = info.layout;
     bool any = adoption_.generation != 0;
     node.generation = any ? adoption_.generation : info.generation;
     node.running_revision = any ? adoption_.revision : info.revision;

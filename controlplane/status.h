@@ -100,6 +100,7 @@ struct NodeStatus {
   uint32_t workers = 0;
   uint64_t generation = 0;  // running
   uint64_t running_revision = 0;
+  uint32_t layout = 0;  // of the images that it is sent; 0: not connected
   std::vector<PortStatus> ports;
   std::optional<RefusedImage> refused;
   std::string problem;  // a sentence; empty: none

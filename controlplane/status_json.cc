@@ -118,7 +118,8 @@ std::string write_dataplane(const NodeStatus& node) {
   return "{\"connected\":" + boolean(node.connected) + field("alive", boolean(node.alive)) +
          field("pid", node.pid) + field("epoch", node.epoch) + field("workers", node.workers) +
          field("generation", node.generation) + field("revision", node.running_revision) +
-         field("flows", node.flow_table.flows) + field("flows_max", node.flow_table.flows_max) +
+         field("layout", node.layout) + field("flows", node.flow_table.flows) +
+         field("flows_max", node.flow_table.flows_max) +
          field("flows_refused", node.flow_table.refused) + field("ports", ports) +
          field("refused", refused) +
          field("problem", node.problem.empty() ? "null" : json_quoted(node.problem)) + "}";

@@ -7,6 +7,7 @@
 #include "controlplane/cli/cluster.h"
 #include "controlplane/cli/pool_view.h"
 #include "controlplane/cli/service.h"
+#include "dataplane/abi.h"
 #include "dataplane/verdict.h"
 
 namespace guideway::cli {
@@ -37,8 +38,12 @@ std::string image_in_force(const Json& status) {
   uint64_t generation = number(dataplane, "generation");
   if (generation == 0) return "no image";
   uint64_t running = number(dataplane, "revision"), wanted = number(status, "revision");
+  uint64_t layout = number(dataplane, "layout");
   return "generation " + std::to_string(generation) + ", revision " + std::to_string(running) +
-         (running == wanted ? "" : " (wanted: " + std::to_string(wanted) + ")");
+         (running == wanted ? "" : " (wanted: " + std::to_string(wanted) + ")") +
+         (layout == 0 || layout >= GW_LAYOUT ? ""
+                                             : ", image layout " + std::to_string(layout) +
+                                                   " (the dataplane is a version behind)");
 }
 
 void print_daemons(const Context& context, const Json& status) {

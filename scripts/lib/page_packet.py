@@ -70,7 +70,7 @@ def claims(result):
             out.append((what + "`5tswap`", row["ratio"],
                         KIND_ASKED * ASKED["quiet"][one["flows"]]))
             ratio = row["ratio"]["median"] / base[one["flows"]]["ratio"]["median"]
-            out.append((what + "the same in `ipip` v4", {"median": ratio}, KIND_ASKED))
+            out.append((what + "`ipip` v4's of this run", {"median": ratio}, KIND_ASKED))
     cost = [r["ns"]["guideway"]["median"] for r in rows]
     for name, release in (("quiet pool", "quiet"), ("entry for every flow", "learn")):
         own = [r["ns"]["guideway"]["median"] for r in rows if plain(r["scenario"], release)]

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "dataplane/abi.h"
 #include "tests/cli/fake_server.h"
 #include "tests/cli/program.h"
 
@@ -139,6 +140,16 @@ TEST(Status, TellsHowVipsAreAnnounced) {
   status["node"]["mode"] = "drained";
   status["node"]["state"] = "draining";
   EXPECT_NE(status_of(status).find("\n  ! node: draining -> guideway node enable\n"),
+            std::string::npos);
+}
+
+TEST(Status, OfADataplaneThatIsAVersionBehind) {
+  Json status = healthy();
+  status["dataplane"]["layout"] = GW_LAYOUT;
+  EXPECT_EQ(status_of(status).find("layout"), std::string::npos);
+  status["dataplane"]["layout"] = 3;
+  EXPECT_NE(status_of(status).find("generation 17, revision 12, image layout 3 (the dataplane is a "
+                                   "version behind), 1 worker"),
             std::string::npos);
 }
 
