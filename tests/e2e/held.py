@@ -11,7 +11,7 @@ from traffic import connect
 ECHO_PORT = 7
 MESSAGE = b"is anybody there?\n"
 ASK_EVERY_S = 0.05
-SILENT_S = 3.0
+SILENT_S = 10.0  # longer than a dataplane needs to start on a busy machine
 
 
 class Held:
