@@ -378,6 +378,7 @@ void Delivery::on_connected(const DataplaneInfo& info, UniqueFd fd) {
     want_next_hops_and_routes();
   }
   next_hops_->set_ports(std::set<std::string>(info.ports.begin(), info.ports.end()));
+  next_hops_->set_held({});
   health_->all_ways_changed();
   dirty_ = true;
   advance();
@@ -425,6 +426,10 @@ void Delivery::on_disconnected(const std::string& why) {
   health_->set_dataplane(0);
   in_flight_ = 0;
   announcer_->on_disconnected();
+  std::set<std::string> taps;
+  for (const PortConfig& port : config_.ports)
+    if (port.interface.empty()) taps.insert(port.tap);
+  next_hops_->set_held(taps);
   adoption_ = {};
   dirty_ = true;
   loop_.cancel(std::exchange(refused_retry_, 0));

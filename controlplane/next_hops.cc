@@ -128,6 +128,19 @@ void NextHops::set_ports(const std::set<std::string>& interfaces) {
   settle();
 }
 
+void NextHops::set_held(const std::set<std::string>& interfaces) {
+  const auto before = std::exchange(held_, interfaces);
+  for (const auto& [ifindex, link] : links_) {
+    if (link.up) continue;
+    if (held_.count(link.name) != 0) {
+      down_since_.erase(ifindex);
+    } else if (before.count(link.name) != 0) {
+      down_since_[ifindex] = EventLoop::Clock::now();
+    }
+  }
+  schedule_links();
+}
+
 const NextHopState& NextHops::get(const Address& backend) const {
   const auto it = wanted_.find(backend);
   return it == wanted_.end() ? kUnknown : it->second.state;
@@ -198,7 +211,7 @@ void NextHops::take_link(unsigned ifindex, const KernelLink& link) {
   const bool was_up = known != links_.end() && known->second.up;
   links_[ifindex] = link;
   if (link.up) down_since_.erase(ifindex);
-  if (!was_up || link.up) return;
+  if (!was_up || link.up || held_.count(link.name) != 0) return;
   down_since_[ifindex] = EventLoop::Clock::now();
   schedule_links();
 }
@@ -206,7 +219,7 @@ void NextHops::take_link(unsigned ifindex, const KernelLink& link) {
 bool NextHops::is_down(unsigned ifindex) const {
   const auto link = links_.find(ifindex);
   if (link == links_.end()) return true;
-  if (link->second.up) return false;
+  if (link->second.up || held_.count(link->second.name) != 0) return false;
   const auto since = down_since_.find(ifindex);
   return since == down_since_.end() || EventLoop::Clock::now() - since->second >= config_.link_down;
 }

@@ -86,6 +86,11 @@ class NextHops {
   void want(const std::set<Address>& backends);
   void set_ports(const std::set<std::string>& interfaces);
 
+  // Interfaces that have no carrier because the dataplane, at their other end, is away (a TAP): that
+  // they are down tells nothing of the link behind them, and hops that go by them stay, however long
+  // that takes. Those let go have Config::link_down from then on.
+  void set_held(const std::set<std::string>& interfaces);
+
   // Whether the next hops are worth a first publication: each wanted address has a hop or a
   // definite reason against it, or Config::patience is over since the first address was wanted.
   // Once true with addresses wanted, it stays true. Within want() and set_ports() it becomes true
@@ -156,6 +161,7 @@ class NextHops {
 
   std::map<Address, Wanted> wanted_;
   std::set<std::string> ports_;
+  std::set<std::string> held_;
   std::map<unsigned, KernelLink> links_;                         // by ifindex
   std::map<unsigned, EventLoop::Clock::time_point> down_since_;  // links that have been up
   std::map<NeighbourKey, Neighbour> neighbours_;

@@ -204,9 +204,10 @@ void ProbeEngine::send_due(uint64_t now_ns) {
     std::pop_heap(due_.begin(), due_.end(), std::greater<>());
     auto& [due, id] = due_.back();
     Probed& probed = *probed_[id];
-    // Those missed are not made up for.
+    // Those missed are not made up for; nor does the next follow on the heels of a late one, or the
+    // end of an outage could cost both.
     const uint64_t interval = std::max(probed.interval_ns(), kMs);
-    due += ((now_ns - due) / interval + 1) * interval;
+    due += ((now_ns + interval / 2 - due) / interval + 1) * interval;
     probed.due_ns = due;
     std::push_heap(due_.begin(), due_.end(), std::greater<>());
     begin(probed, now_ns);

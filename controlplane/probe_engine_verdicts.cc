@@ -13,6 +13,7 @@ constexpr uint64_t kSecondNs = 1'000 * kMs;
 constexpr uint64_t kVerifyGapNs = 1 * kMs;
 constexpr uint64_t kDoubtLookNs = 500 * kUs;
 constexpr uint64_t kAskGapNs = 1 * kMs;
+constexpr uint8_t kAsksMax = 2;
 // For those that are down already it matters little.
 constexpr uint64_t kAskGapDownNs = 100 * kMs;
 constexpr uint64_t kDownDoubtNs = kSecondNs;
@@ -21,11 +22,14 @@ uint64_t before(uint64_t now_ns, uint64_t ago_ns) {
   return now_ns > ago_ns ? now_ns - ago_ns : 0;
 }
 
+// When a probe that has no answer yet wants somebody to vouch, and when it wants so again.
 uint64_t ask_ns(const Flight& flight) {
-  return flight.sent_ns + std::min(flight.probed->timeout_ns() / 2, flight.probed->interval_ns());
+  const uint64_t timeout_ns = flight.probed->timeout_ns();
+  const uint64_t first_ns = std::min(timeout_ns / 2, flight.probed->interval_ns());
+  return flight.sent_ns + (flight.asked == 0 ? first_ns : (first_ns + timeout_ns) / 2);
 }
 
-// How long a silent probe waits for somebody to vouch.
+// How long a silent probe waits for what vouches to be read.
 uint64_t patience_ns(const Flight& flight) {
   return std::clamp(flight.probed->timeout_ns(), 10 * kMs, 100 * kMs);
 }
@@ -65,8 +69,8 @@ void ProbeEngine::look(Flight& flight, uint64_t now_ns) {
   } else if (now_ns >= flight.deadline_ns) {
     flight.state = Flight::State::overdue;
     overdue_.push_back(&flight);
-  } else if (flight.asked == 0 && now_ns >= ask_ns(flight) && !probed.canary) {
-    flight.asked = 1;
+  } else if (flight.asked < kAsksMax && now_ns >= ask_ns(flight) && !probed.canary) {
+    ++flight.asked;
     if (!is_believed(flight)) ask_canaries(flight, now_ns);
   }
   flight.look_ns = next_look_ns(flight, now_ns);
@@ -148,6 +152,10 @@ void ProbeEngine::answered(Flight& flight, const Scoreboard::Reply& reply, uint6
   } else if (was_held_up(flight, reply.received_ns)) {
     unsure(probed, "this machine was held up", flight.sent_ns, now_ns);
     return finish(flight, {});
+  } else if (!is_believed(flight)) {
+    unsure(probed, "answers by " + probed.target.interface + " were late from everybody",
+           flight.sent_ns, now_ns);
+    return finish(flight, {});
   } else {
     probed.late_ns = rtt;
     outcome.kind = Outcome::Kind::late;
@@ -162,16 +170,18 @@ void ProbeEngine::note_rtt(Probed& probed, uint64_t rtt_ns) {
 }
 
 // Whether the port is known to have worked while this probe should have been answered: somebody who
-// was asked soon after was heard, and at a time when this one's answer was due. So an outage of
-// the port costs one probe of a target at its end, and none at its beginning.
+// was asked soon after was heard, and while this one's answer was due. So an outage of the port, or
+// frames that wait in its queues, cost at most one probe of a target at the end, and none at the
+// beginning.
 bool ProbeEngine::is_believed(const Flight& flight) const {
   const Probed& probed = *flight.probed;
   if (!probed.port) return true;  // http, by an interface of which nothing is known
   if (probed.judge.seen() == Seen::down)
     return probed.port->answered_since(before(flight.sent_ns, kDownDoubtNs));
-  uint64_t due = probed.timeout_ns() / 2;
+  uint64_t due = (flight.deadline_ns - flight.sent_ns) / 2;
   if (probed.srtt_ns != 0) due = std::min(due, std::max(kMs, 4 * probed.srtt_ns));
-  return probed.port->vouches(flight.sent_ns, probed.interval_ns(), flight.sent_ns + due);
+  return probed.port->vouches(flight.sent_ns, probed.interval_ns(), flight.sent_ns + due,
+                              flight.deadline_ns);
 }
 
 bool ProbeEngine::was_held_up(const Flight& flight, uint64_t until_ns) const {
@@ -207,10 +217,6 @@ void ProbeEngine::decide(Flight& flight, uint64_t now_ns) {
   if (now_ns < flight.deadline_ns + patience_ns(flight)) {
     flight.state = Flight::State::open;
     flight.look_ns = now_ns + kDoubtLookNs;
-    if (flight.asked < 2) {
-      flight.asked = 2;
-      ask_canaries(flight, now_ns);
-    }
     return;
   }
   port->note_silence(flight.sent_ns);

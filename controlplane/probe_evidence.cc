@@ -12,10 +12,9 @@ void ProbeEvidence::note(uint64_t sent_ns, uint64_t received_ns) {
   coarse_.note(sent_ns, received_ns);
 }
 
-bool ProbeEvidence::holds(uint64_t from_ns, uint64_t to_ns, uint64_t heard_ns) const {
-  if (newest_sent_ < from_ns || newest_received_ < heard_ns) return false;
-  return fine_.reaches(from_ns) ? fine_.holds(from_ns, to_ns, heard_ns)
-                                : coarse_.holds(from_ns, to_ns, heard_ns);
+bool ProbeEvidence::holds(Span sent, Span received) const {
+  if (newest_sent_ < sent.from_ns || newest_received_ < received.from_ns) return false;
+  return fine_.reaches(sent.from_ns) ? fine_.holds(sent, received) : coarse_.holds(sent, received);
 }
 
 void ProbeEvidence::Ring::note(uint64_t sent_ns, uint64_t received_ns) {
@@ -42,19 +41,19 @@ bool ProbeEvidence::Ring::reaches(uint64_t sent_ns) const {
   return answers_.size() < kAnswersMax || at(0).begin_ns <= sent_ns;
 }
 
-bool ProbeEvidence::Ring::holds(uint64_t from_ns, uint64_t to_ns, uint64_t heard_ns) const {
+bool ProbeEvidence::Ring::holds(Span sent, Span received) const {
   size_t low = 0;
   size_t high = answers_.size();
   while (low < high) {
     const size_t middle = (low + high) / 2;
-    if (at(middle).sent_ns < from_ns) {
+    if (at(middle).sent_ns < sent.from_ns) {
       low = middle + 1;
     } else {
       high = middle;
     }
   }
-  for (size_t i = low; i < answers_.size() && at(i).sent_ns <= to_ns; ++i)
-    if (at(i).received_ns >= heard_ns) return true;
+  for (size_t i = low; i < answers_.size() && at(i).sent_ns <= sent.to_ns; ++i)
+    if (at(i).received_ns >= received.from_ns && at(i).received_ns <= received.to_ns) return true;
   return false;
 }
 

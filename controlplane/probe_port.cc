@@ -78,16 +78,19 @@ void PortWatch::note_silence(uint64_t sent_ns) {
   if (evidence_.newest_received_ns() < sent_ns) silent_ = true;
 }
 
-bool PortWatch::vouches(uint64_t sent_ns, uint64_t interval_ns, uint64_t heard_ns) const {
+bool PortWatch::vouches(uint64_t sent_ns, uint64_t interval_ns, uint64_t due_ns,
+                        uint64_t deadline_ns) const {
   const uint64_t span_ns = interval_ns * 5 / 4 + kJitterNs;
   const uint64_t gap_ns = interval_ns + kJitterNs;
   if (distrusts(sent_ns)) return false;
-  if (evidence_.holds(sent_ns, sent_ns + span_ns, heard_ns)) return true;
+  const ProbeEvidence::Span when_due{due_ns, deadline_ns};
+  if (evidence_.holds({sent_ns, sent_ns + span_ns}, when_due)) return true;
   // Of a slow backend among fast ones: answers all the while until its own was due.
-  if (heard_ns <= sent_ns + span_ns) return false;
+  if (due_ns <= sent_ns + span_ns) return false;
   uint64_t from = sent_ns;
-  while (from < heard_ns && evidence_.holds(from, from + gap_ns, 0)) from += gap_ns / 8;
-  return from >= heard_ns && evidence_.holds(heard_ns - span_ns, heard_ns + span_ns, heard_ns);
+  while (from < due_ns && evidence_.holds({from, from + gap_ns}, {0, deadline_ns}))
+    from += gap_ns / 8;
+  return from >= due_ns && evidence_.holds({due_ns - span_ns, due_ns + span_ns}, when_due);
 }
 
 void PortWatch::set_canaries(const std::vector<ProbePort::Canary>& canaries,

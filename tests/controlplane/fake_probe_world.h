@@ -173,6 +173,8 @@ class FakeWorld {
   Timeline<unsigned> program{7};  // the `edge` on the interface; 0: none
   Timeline<bool> link{true};
   std::function<uint64_t()> oversleep;
+  // When a frame that is sent then leaves the queues of the way; not given: at once.
+  std::function<uint64_t(uint64_t sent_ns)> leaves;
   uint64_t send_takes = 2 * kUs;
   std::function<int(size_t frame)> send_error;  // errno, 0: none; of the frame in its batch
   std::map<uint32_t, Backend> backends;
@@ -222,9 +224,10 @@ class FakeWorld {
     frames.push_back({at_ns, id, reset});
     const auto backend = backends.find(id);
     if (reset || backend == backends.end() || !link.at(at_ns)) return;
-    const auto answer = backend->second(at_ns);
+    const uint64_t left_ns = leaves ? leaves(at_ns) : at_ns;
+    const auto answer = backend->second(left_ns);
     if (!answer) return;
-    const uint64_t received = at_ns + answer->after_ns;
+    const uint64_t received = left_ns + answer->after_ns;
     Score& score = scores_[id];
     score.replies[score.attempt % score.replies.size()] = {score.attempt, answer->kind, received};
   }

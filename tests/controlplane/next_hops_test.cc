@@ -10,7 +10,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
+#include <thread>
 
 #include "tests/controlplane/loop_thread.h"
 #include "tests/controlplane/test_network.h"
@@ -173,6 +175,41 @@ TEST_F(NextHopsTest, ALinkThatStaysDownEndsTheHops) {
   want({"10.0.0.21", "10.66.0.1"});
   ASSERT_TRUE(resolves("10.0.0.21"));
   ASSERT_TRUE(network_->peer("ip link set peer0 down"));
+  EXPECT_TRUE(reason_becomes("10.0.0.21", "eth1 is down"));
+  EXPECT_EQ(lost(), std::vector<Address>{ip("10.0.0.21")});
+}
+
+// A TAP has no carrier while its dataplane is away, however long that is.
+TEST_F(NextHopsTest, ALinkThatIsHeldKeepsItsHopsUntilItIsLetGo) {
+  NextHops::Config config;
+  config.link_down = std::chrono::milliseconds(500);
+  make(config);
+  want({"10.0.0.21", "10.66.0.1"});
+  ASSERT_TRUE(resolves("10.0.0.21"));
+  const auto hold = [&](const std::set<std::string>& interfaces) {
+    (*loop_)([&] { hops_->set_held(interfaces); });
+  };
+  for (const bool first_down : {false, true}) {  // the carrier goes before it is held, or after
+    if (!first_down) hold({"eth1"});
+    ASSERT_TRUE(network_->peer("ip link set peer0 down"));
+    ASSERT_TRUE(loop_->eventually([&] { return !is_up("eth1"); }));
+    if (first_down) hold({"eth1"});
+    std::this_thread::sleep_for(std::chrono::milliseconds(800));  // longer than link_down
+    catch_up();
+    EXPECT_TRUE(get("10.0.0.21").hop);
+    ASSERT_TRUE(network_->peer("ip link set peer0 up"));
+    ASSERT_TRUE(loop_->eventually([&] { return is_up("eth1"); }));
+    hold({});
+    ASSERT_TRUE(resolves("10.0.0.21"));
+  }
+  EXPECT_EQ(lost(), std::vector<Address>{});
+
+  hold({"eth1"});
+  ASSERT_TRUE(network_->peer("ip link set peer0 down"));
+  ASSERT_TRUE(loop_->eventually([&] { return !is_up("eth1"); }));
+  catch_up();
+  EXPECT_EQ(lost(), std::vector<Address>{});
+  hold({});
   EXPECT_TRUE(reason_becomes("10.0.0.21", "eth1 is down"));
   EXPECT_EQ(lost(), std::vector<Address>{ip("10.0.0.21")});
 }

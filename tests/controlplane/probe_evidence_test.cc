@@ -11,20 +11,23 @@ namespace guideway {
 namespace {
 
 constexpr uint64_t kUsNs = 1'000, kMsNs = 1'000'000, kSecondNs = 1'000'000'000;
+constexpr ProbeEvidence::Span kAnyTime{0, UINT64_MAX};
 
 TEST(ProbeEvidence, KnowsNothingAtFirst) {
   const ProbeEvidence evidence;
-  EXPECT_FALSE(evidence.holds(0, kSecondNs, 0));
+  EXPECT_FALSE(evidence.holds({0, kSecondNs}, kAnyTime));
   EXPECT_EQ(evidence.newest_sent_ns(), 0u);
 }
 
 TEST(ProbeEvidence, LimitsAreInclusive) {
   ProbeEvidence evidence;
   evidence.note(kSecondNs, kSecondNs + 300);
-  EXPECT_TRUE(evidence.holds(kSecondNs, kSecondNs, kSecondNs + 300));
-  EXPECT_FALSE(evidence.holds(kSecondNs + 1, kSecondNs + 9, 0));
-  EXPECT_FALSE(evidence.holds(0, kSecondNs - 1, 0));
-  EXPECT_FALSE(evidence.holds(kSecondNs, kSecondNs, kSecondNs + 301));
+  constexpr uint64_t kHeard = kSecondNs + 300;
+  EXPECT_TRUE(evidence.holds({kSecondNs, kSecondNs}, {kHeard, kHeard}));
+  EXPECT_FALSE(evidence.holds({kSecondNs + 1, kSecondNs + 9}, kAnyTime));
+  EXPECT_FALSE(evidence.holds({0, kSecondNs - 1}, kAnyTime));
+  EXPECT_FALSE(evidence.holds({kSecondNs, kSecondNs}, {kHeard + 1, UINT64_MAX}));
+  EXPECT_FALSE(evidence.holds({kSecondNs, kSecondNs}, {0, kHeard - 1}));
 }
 
 // Never more than was noted; and not less, where answers are as far apart as the memory is fine.
@@ -45,10 +48,11 @@ TEST(ProbeEvidence, AgreesWithTheOracle) {
       const uint64_t from = noted.front().first + random() % (now - noted.front().first);
       const uint64_t to = from + random() % (4 * step);
       const uint64_t heard = from + random() % (4 * step);
+      const uint64_t until = heard + random() % (4 * step);
       bool want = false;
       for (const auto& [sent, received] : noted)
-        want |= sent >= from && sent <= to && received >= heard;
-      const bool got = evidence.holds(from, to, heard);
+        want |= sent >= from && sent <= to && received >= heard && received <= until;
+      const bool got = evidence.holds({from, to}, {heard, until});
       EXPECT_TRUE(want || !got);
       EXPECT_TRUE(got || !want || step < 200 * kUsNs) << from << ' ' << to << ' ' << heard;
       found += got;
@@ -62,8 +66,8 @@ TEST(ProbeEvidence, RemembersDenseAnswersForAMinute) {
   const uint64_t end = 100 * kSecondNs;
   for (uint64_t now = kSecondNs; now < end; now += kMsNs) evidence.note(now, now + kUsNs);
   for (uint64_t ago : {kMsNs, kSecondNs, 5 * kSecondNs, 60 * kSecondNs}) {
-    EXPECT_TRUE(evidence.holds(end - ago, end - ago + 20 * kMsNs, 0)) << ago;
-    EXPECT_FALSE(evidence.holds(end - ago + 1, end - ago + 2, 0)) << ago;
+    EXPECT_TRUE(evidence.holds({end - ago, end - ago + 20 * kMsNs}, kAnyTime)) << ago;
+    EXPECT_FALSE(evidence.holds({end - ago + 1, end - ago + 2}, kAnyTime)) << ago;
   }
 }
 
@@ -71,7 +75,7 @@ TEST(ProbeEvidence, SurvivesDisorder) {
   ProbeEvidence evidence;
   evidence.note(10 * kMsNs, 11 * kMsNs);
   evidence.note(5 * kMsNs, 12 * kMsNs);
-  EXPECT_TRUE(evidence.holds(10 * kMsNs, 10 * kMsNs, 11 * kMsNs));
+  EXPECT_TRUE(evidence.holds({10 * kMsNs, 10 * kMsNs}, {11 * kMsNs, UINT64_MAX}));
   EXPECT_EQ(evidence.newest_sent_ns(), 10 * kMsNs);
   EXPECT_EQ(evidence.newest_received_ns(), 12 * kMsNs);
 }

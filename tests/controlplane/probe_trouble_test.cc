@@ -51,6 +51,48 @@ TEST(ProbeTrouble, AnOutageOfThePortHarmsNobody) {
   }
 }
 
+// Frames wait in the port's queues, as while a dataplane starts or nobody gives it a CPU: for a
+// while, again and again, or all of them for longer than a probe waits; or they are lost.
+TEST(ProbeTrouble, QueuesOnTheWayHarmNobody) {
+  for (const auto& [interval, timeout] : {std::pair{10u, 10u}, {10u, 30u}, {1u, 5u}, {100u, 10u}}) {
+    for (const uint64_t stall : {5u, 12u, 25u, 45u, 60u, 300u}) {
+      for (const bool lost : {false, true}) {
+        // The end of a stall costs a miss, if the frame was lost. No three in a row, unless a
+        // target's probes keep step with the stalls.
+        if (lost && (stall < 25 || interval > timeout)) continue;
+        SCOPED_TRACE(testing::Message() << interval << "/" << timeout << " ms, stalls of " << stall
+                                        << " ms" << (lost ? ", lost" : ""));
+        FakeWorld world;
+        world.start(20, true, interval, timeout);
+        world.run(200 * kMs);
+        const uint64_t begin = world.now;
+        constexpr uint64_t kNever = kSecond * kSecond;
+        world.leaves = [&](uint64_t sent) {
+          const uint64_t phase = (sent - begin) % (2 * stall * kMs);
+          if (phase >= stall * kMs) return sent;
+          return lost ? sent + kNever : sent - phase + stall * kMs;
+        };
+        world.run(3 * kSecond);
+        EXPECT_EQ(world.falls(), 0u);
+        // A queue that does not get shorter.
+        world.leaves = [&](uint64_t sent) { return sent + stall * kMs; };
+        world.run(kSecond);
+        EXPECT_EQ(world.falls(), 0u);
+        world.leaves = {};
+        world.run(400 * kMs);
+        for (uint32_t id = 0; id < 20; ++id) {
+          EXPECT_EQ(world.sight(id).seen, Seen::up);
+          EXPECT_FALSE(world.sight(id).blind);
+        }
+        const unsigned before = world.falls();
+        world.backends[4] = FakeWorld::dead;
+        world.run(6 * interval * kMs + timeout * kMs);
+        EXPECT_EQ(world.falls(), before + 1) << "death is still seen";
+      }
+    }
+  }
+}
+
 TEST(ProbeTrouble, ARestartOfEdgeHarmsNobody) {
   std::mt19937 random(2);
   for (const uint64_t away : {0u, 3u, 50u, 700u}) {

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 import traffic
-from lab import Lab
+from lab import Lab, eventually
 
 _numbers = itertools.count(1)
 
@@ -72,6 +72,7 @@ def _as_new(lab):
     for what in ("dataplane", "controlplane"):
         if not lab.pid(what):
             lab.start(what)
+    eventually(lab.try_status, what="the control socket")
     lab.apply(traffic.base_intent())
     return lab
 

@@ -222,7 +222,7 @@ class Lab:
         self.api(node).must("PUT", "/v1/intent?wait=adopted", intent)
         return self.ready(node)
 
-    def ready(self, node="n1", seconds=10):
+    def ready(self, node="n1", seconds=20):
         def check():
             status = self.try_status(node)
             if not status:

@@ -98,7 +98,7 @@ def test_dataplane_killed(lab):
     took = {family: learned(lab, VIP[family], ALL - {"n1"}) for family in (4, 6)}
     print(f"\ndataplane killed: out of the router's table after {took[4]:.2f} s, IPv6 {took[6]:.2f}")
     assert max(took[4], took[4] + took[6]) < DEAD_WITHIN_S
-    eventually(lambda: {v["reason"] for v in lab.status("n1")["vips"]} == {"the dataplane is dead"}, 2)
+    eventually(lambda: {v["reason"] for v in lab.status("n1")["vips"]} == {"the dataplane is dead"})
     assert set(announcements(lab, "n1").values()) == {"withdrawn"}
     lab.start("dataplane", "n1")
     for family in (4, 6):
@@ -240,7 +240,7 @@ def test_router_restarted(lab, how):
 def test_a_route_removed_by_hand_comes_back(lab, family):
     route = ["ip", f"-{family}", "route"]
     lab.run("n1", *route, "del", "blackhole", VIP[family], "proto", "203")
-    eventually(lambda: signals(lab, "n1").get(VIP[family]) == 100, 2)
+    eventually(lambda: signals(lab, "n1").get(VIP[family]) == 100)
     learned(lab, VIP[family], ALL)
 
 

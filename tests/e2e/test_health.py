@@ -249,7 +249,7 @@ def test_a_stopped_process_is_seen_by_http_and_not_by_tcp(lab):
 @both_ports
 def test_restarts_of_the_dataplane_change_no_state(lab):
     """Ten of them, by turns killed and ended: pools may be blind, backends do not change."""
-    events = start(lab, {way: probe(kind, interval_ms=100, timeout_ms=100) for way, kind in
+    events = start(lab, {way: probe(kind, 30, 30) for way, kind in
                          zip(WAYS, ("tcp", "icmp", "udp", "tcp", "icmp", "udp"))})
     for i in range(10):
         (lab.kill if i % 2 else lab.stop)("dataplane")
@@ -266,7 +266,7 @@ def test_restarts_of_the_dataplane_change_no_state(lab):
 @both_ports
 def test_no_dataplane_is_blind_and_kills_nobody(lab):
     """Owned ports: no probe can go out. Shared ones: `edge` stays, and replies go on or are missed."""
-    events = start(lab, probe("tcp", interval_ms=100, timeout_ms=100), ["l2-4", "ipip-4"])
+    events = start(lab, probe("tcp", 30, 30), ["l2-4", "ipip-4"])
     lab.kill("dataplane")
     try:
         if lab.port == "vdev":

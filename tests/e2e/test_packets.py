@@ -159,7 +159,7 @@ def test_frames_for_another_station(lab, family, mac):
 
 def after_receiving(lab, before, packets):
     """The counters once so many more packets came; more is an error as well."""
-    eventually(lambda: lab.status()["counters"]["received"] >= before[0] + packets, 5,
+    eventually(lambda: lab.status()["counters"]["received"] >= before[0] + packets,
                what=f"{packets} packets received")
     after = lab.counters()
     assert after[0] == before[0] + packets
