@@ -92,6 +92,21 @@ class FailureLab:
             api.must("PUT", f"/v1/pools/{name}?wait=adopted", {"probe": probe})
         self.settle()
 
+    # ------------------------------------------------------------ where packets were lost
+
+    def losses(self):
+        """{who counts: packets} so far, once nothing is on its way."""
+        fine = ("forwarded", "echo_replied", "to_kernel", "from_kernel", "not_vip")
+        out = {f"verdict {name}": count for name, count in self.lab.counters()[1].items()
+               if name not in fine}
+        for role in ("client", "router", "n1", *(f"b{i + 1}" for i in range(self.backends))):
+            for link in json.loads(self.lab.run(role, "ip", "-j", "-s", "link").stdout):
+                for way, counters in link["stats64"].items():
+                    out[f"{role} {link['ifname']} {way} dropped"] = counters["dropped"]
+            stats = self.lab.run(role, "nstat", "-asz", "TcpExtListenDrops").stdout
+            out[f"{role} TcpExtListenDrops"] = int(stats.split()[-2])
+        return out
+
     # ------------------------------------------------------------ processes of backends
 
     def nginx_pids(self, role):

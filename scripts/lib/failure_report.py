@@ -100,6 +100,15 @@ def show_figures(results):
             print(f"  {example}")
 
 
+def examples_of(kind):
+    """What broke a promise, and who counted losses meanwhile: the dataplane's verdicts, the lab's
+    interfaces, the backends' listen queues."""
+    damage = kind.get("damage", {})
+    examples = kind.get("times", {}).get("strangers", [])[:5] + damage.get("examples", [])
+    lost = ", ".join(f"{what} {count}" for what, count in damage.get("lost", {}).items())
+    return f"{examples}; lost meanwhile: {lost or 'nothing that was counted'}"
+
+
 def show(result):
     print(f"\nOn {machine_text(result['machine'])}.")
     show_times(result["kinds"])
@@ -110,7 +119,8 @@ def show(result):
         print(f"  {'holds' if promise['holds'] else 'DOES NOT HOLD':14} {promise['what']:60} "
               f"{promise['got']:>9,} (at most {promise['allowed']:,})")
     for name, kind in result["kinds"].items():
-        for example in kind.get("times", {}).get("strangers", [])[:5] + \
-                kind.get("damage", {}).get("examples", []):
-            print(f"  {name}: {example}")
+        if kind.get("times", {}).get("strangers") or kind.get("damage", {}).get("examples"):
+            print(f"  {name}: {examples_of(kind)}")
+    for line in result["again"]:
+        print(f"  {line}")
     print(f"\n{'All held.' if result['ok'] else 'NOT ALL HELD.'} {result['seconds']} s.", flush=True)
