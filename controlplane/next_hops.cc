@@ -195,6 +195,7 @@ void NextHops::on_neighbour(const nlmsghdr* message, std::set<Address>& touched)
   const bool deleted = neighbour->second.state == NUD_FAILED && known != neighbours_.end() &&
                        known->second.valid() && known->second.state != NUD_PROBE;
   take_neighbour(key, deleted ? KernelNeighbour{} : neighbour->second);
+  if (neighbour->second.state != NUD_INCOMPLETE) neighbours_[key].anew = false;
   const auto users = users_.find(key);
   if (users == users_.end()) {
     if (message->nlmsg_type == RTM_DELNEIGH) neighbours_.erase(key);
@@ -211,6 +212,13 @@ void NextHops::take_link(unsigned ifindex, const KernelLink& link) {
   const bool was_up = known != links_.end() && known->second.up;
   links_[ifindex] = link;
   if (link.up) down_since_.erase(ifindex);
+  if (link.up && !was_up) {
+    for (auto& [key, neighbour] : neighbours_) {
+      if (key.ifindex != ifindex) continue;
+      neighbour.anew = true;
+      if (neighbour.state == NUD_FAILED) neighbour.state = 0;
+    }
+  }
   if (!was_up || link.up || held_.count(link.name) != 0) return;
   down_since_[ifindex] = EventLoop::Clock::now();
   schedule_links();
@@ -230,8 +238,9 @@ void NextHops::schedule_links() {
   for (const auto& [ifindex, since] : down_since_) first = std::min(first, since);
   links_timer_ = loop_.after(first + config_.link_down - EventLoop::Clock::now(), [this] {
     links_timer_ = 0;
+    const auto over = EventLoop::Clock::now() - config_.link_down;
     const auto changed = judge_all(all_wanted());
-    std::erase_if(down_since_, [this](const auto& entry) { return is_down(entry.first); });
+    std::erase_if(down_since_, [&](const auto& entry) { return entry.second <= over; });
     schedule_links();
     report(changed);
   });
@@ -350,7 +359,9 @@ void NextHops::refresh_neighbours(const std::vector<NeighbourKey>& keys) {
   const int lost = requests_.ask(requests, [&](size_t i, int error, const nlmsghdr* message) {
     if (is_passing(error)) return;
     const auto neighbour = message ? parse_neighbour(message) : std::nullopt;
-    take_neighbour(keys[i], neighbour ? neighbour->second : KernelNeighbour{});
+    KernelNeighbour now = neighbour ? neighbour->second : KernelNeighbour{};
+    if (now.state == NUD_FAILED && neighbours_[keys[i]].anew) now.state = 0;
+    take_neighbour(keys[i], now);
   });
   if (lost != 0) schedule_retry();
 }
@@ -441,7 +452,7 @@ const Mac* NextHops::mac_of(const NeighbourKey& key, const KernelLink& link,
   const auto& before = wanted.state.hop;
   const bool is_same = before && before->ifindex == key.ifindex && before->interface == link.name &&
                        before->gateway == wanted.route.gateway;
-  if (!is_same || is_down(key.ifindex) || has_failed(key)) return nullptr;
+  if (!is_same || is_down(key.ifindex) || (link.up && has_failed(key))) return nullptr;
   return &before->mac;
 }
 

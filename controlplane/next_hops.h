@@ -106,6 +106,9 @@ class NextHops {
  private:
   struct Neighbour : KernelNeighbour {
     int error = 0;  // of asking the kernel to resolve it
+    // Its link has come up, and no word of it came since: that it has failed is of the time when
+    // nobody could answer.
+    bool anew = false;
   };
   struct Wanted {
     bool looked_up = false;  // `route` holds

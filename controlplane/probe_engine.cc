@@ -207,7 +207,8 @@ void ProbeEngine::send_due(uint64_t now_ns) {
     // Those missed are not made up for; nor does the next follow on the heels of a late one, or the
     // end of an outage could cost both.
     const uint64_t interval = std::max(probed.interval_ns(), kMs);
-    due += ((now_ns + interval / 2 - due) / interval + 1) * interval;
+    const uint64_t heel = now_ns - due < kHeldUpNs ? 0 : interval / 2;
+    due += ((now_ns + heel - due) / interval + 1) * interval;
     probed.due_ns = due;
     std::push_heap(due_.begin(), due_.end(), std::greater<>());
     begin(probed, now_ns);

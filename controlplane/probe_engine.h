@@ -59,9 +59,10 @@ class ProbeEngine {
   // Answers, or none (probe_engine_verdicts.cc).
   void look(Flight& flight, uint64_t now_ns);
   void look_http(Flight& flight, uint64_t now_ns);
-  void answered(Flight& flight, const Scoreboard::Reply& reply, uint64_t now_ns);
+  void answered(Flight& flight, const Scoreboard::Reply& reply);
   void decide(Flight& flight, uint64_t now_ns);
   void decide_silent(Flight& flight, uint64_t now_ns);
+  void decide_late(Flight& flight, uint64_t now_ns);
   void decide_unsure(Flight& flight, const std::string& reason, uint64_t now_ns);
   void close(Flight& flight, uint64_t now_ns);
   static void note_rtt(Probed& probed, uint64_t rtt_ns);

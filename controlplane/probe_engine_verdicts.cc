@@ -13,7 +13,6 @@ constexpr uint64_t kSecondNs = 1'000 * kMs;
 constexpr uint64_t kVerifyGapNs = 1 * kMs;
 constexpr uint64_t kDoubtLookNs = 500 * kUs;
 constexpr uint64_t kAskGapNs = 1 * kMs;
-constexpr uint8_t kAsksMax = 2;
 // For those that are down already it matters little.
 constexpr uint64_t kAskGapDownNs = 100 * kMs;
 constexpr uint64_t kDownDoubtNs = kSecondNs;
@@ -22,14 +21,11 @@ uint64_t before(uint64_t now_ns, uint64_t ago_ns) {
   return now_ns > ago_ns ? now_ns - ago_ns : 0;
 }
 
-// When a probe that has no answer yet wants somebody to vouch, and when it wants so again.
 uint64_t ask_ns(const Flight& flight) {
-  const uint64_t timeout_ns = flight.probed->timeout_ns();
-  const uint64_t first_ns = std::min(timeout_ns / 2, flight.probed->interval_ns());
-  return flight.sent_ns + (flight.asked == 0 ? first_ns : (first_ns + timeout_ns) / 2);
+  return flight.sent_ns + std::min(flight.probed->timeout_ns() / 2, flight.probed->interval_ns());
 }
 
-// How long a silent probe waits for what vouches to be read.
+// How long a silent probe waits for somebody to vouch.
 uint64_t patience_ns(const Flight& flight) {
   return std::clamp(flight.probed->timeout_ns(), 10 * kMs, 100 * kMs);
 }
@@ -55,8 +51,13 @@ void ProbeEngine::look(Flight& flight, uint64_t now_ns) {
   if (flight.http) return look_http(flight, now_ns);
   const Probed& probed = *flight.probed;
   const ProbePath& path = probed.port->path();
+  if (flight.answer_ns != 0) {
+    flight.state = Flight::State::overdue;
+    overdue_.push_back(&flight);
+    return;
+  }
   const auto reply = path.read(probed.target.id, flight.attempt);
-  if (reply.kind != GW_REPLY_none) return answered(flight, reply, now_ns);
+  if (reply.kind != GW_REPLY_none) return answered(flight, reply);
 
   if (now_ns - flight.looked_ns > 4 * probed.interval_ns()) {
     for (uint32_t later = flight.attempt + GW_SCORE_REPLIES;
@@ -69,8 +70,8 @@ void ProbeEngine::look(Flight& flight, uint64_t now_ns) {
   } else if (now_ns >= flight.deadline_ns) {
     flight.state = Flight::State::overdue;
     overdue_.push_back(&flight);
-  } else if (flight.asked < kAsksMax && now_ns >= ask_ns(flight) && !probed.canary) {
-    ++flight.asked;
+  } else if (flight.asked == 0 && now_ns >= ask_ns(flight) && !probed.canary) {
+    flight.asked = 1;
     if (!is_believed(flight)) ask_canaries(flight, now_ns);
   }
   flight.look_ns = next_look_ns(flight, now_ns);
@@ -118,7 +119,7 @@ void ProbeEngine::take_http(HttpAnswer answer) {
   flights_.look_now();
 }
 
-void ProbeEngine::answered(Flight& flight, const Scoreboard::Reply& reply, uint64_t now_ns) {
+void ProbeEngine::answered(Flight& flight, const Scoreboard::Reply& reply) {
   Probed& probed = *flight.probed;
   const bool was_judged = flight.state == Flight::State::judged;
   flight.state = Flight::State::gone;
@@ -134,6 +135,13 @@ void ProbeEngine::answered(Flight& flight, const Scoreboard::Reply& reply, uint6
     probed.late_ns = rtt;
     return;
   }
+  if (reply.kind == GW_REPLY_alive && reply.received_ns > flight.deadline_ns) {
+    // Whether that is its fault, others know.
+    flight.answer_ns = reply.received_ns;
+    flight.state = Flight::State::overdue;
+    overdue_.push_back(&flight);
+    return;
+  }
   --probed.under_way;
   Outcome outcome{.kind = Outcome::Kind::alive,
                   .sent_ns = flight.sent_ns,
@@ -147,20 +155,20 @@ void ProbeEngine::answered(Flight& flight, const Scoreboard::Reply& reply, uint6
     judge(probed, outcome);
     return finish(flight, {});
   }
-  if (reply.received_ns <= flight.deadline_ns) {
-    probed.late_ns = 0;
-  } else if (was_held_up(flight, reply.received_ns)) {
-    unsure(probed, "this machine was held up", flight.sent_ns, now_ns);
-    return finish(flight, {});
-  } else if (!is_believed(flight)) {
-    unsure(probed, "answers by " + probed.target.interface + " were late from everybody",
-           flight.sent_ns, now_ns);
-    return finish(flight, {});
-  } else {
-    probed.late_ns = rtt;
-    outcome.kind = Outcome::Kind::late;
-  }
+  probed.late_ns = 0;
   finish(flight, std::move(outcome));
+}
+
+// It was answered, after its deadline.
+void ProbeEngine::decide_late(Flight& flight, uint64_t now_ns) {
+  const uint64_t rtt = flight.answer_ns - flight.sent_ns;
+  flight.probed->late_ns = rtt;
+  finish(flight, Outcome{.kind = Outcome::Kind::late,
+                         .sent_ns = flight.sent_ns,
+                         .decided_ns = flight.answer_ns,
+                         .rtt_us = static_cast<uint32_t>((rtt + kUs - 1) / kUs),
+                         .detail = {}});
+  close(flight, now_ns);
 }
 
 // RFC 6298 section 2.
@@ -170,18 +178,18 @@ void ProbeEngine::note_rtt(Probed& probed, uint64_t rtt_ns) {
 }
 
 // Whether the port is known to have worked while this probe should have been answered: somebody who
-// was asked soon after was heard, and while this one's answer was due. So an outage of the port, or
-// frames that wait in its queues, cost at most one probe of a target at the end, and none at the
-// beginning.
+// was asked soon after was heard in time, and when this one's answer was due or later. So an outage
+// of the port costs one probe of a target at its end, and none at its beginning; and where frames
+// wait in the node's queues for as long as a probe may take, nobody is believed.
 bool ProbeEngine::is_believed(const Flight& flight) const {
   const Probed& probed = *flight.probed;
   if (!probed.port) return true;  // http, by an interface of which nothing is known
   if (probed.judge.seen() == Seen::down)
     return probed.port->answered_since(before(flight.sent_ns, kDownDoubtNs));
-  uint64_t due = (flight.deadline_ns - flight.sent_ns) / 2;
+  uint64_t due = probed.timeout_ns() / 2;
   if (probed.srtt_ns != 0) due = std::min(due, std::max(kMs, 4 * probed.srtt_ns));
   return probed.port->vouches(flight.sent_ns, probed.interval_ns(), flight.sent_ns + due,
-                              flight.deadline_ns);
+                              probed.timeout_ns());
 }
 
 bool ProbeEngine::was_held_up(const Flight& flight, uint64_t until_ns) const {
@@ -209,7 +217,10 @@ void ProbeEngine::decide(Flight& flight, uint64_t now_ns) {
     return close(flight, now_ns);
   }
   if (flight.held_up) return decide_unsure(flight, "sending was held up", now_ns);
-  if (is_believed(flight)) return decide_silent(flight, now_ns);
+  if (flight.answer_ns != 0 && was_held_up(flight, flight.answer_ns))
+    return decide_unsure(flight, "this machine was held up", now_ns);
+  if (is_believed(flight))
+    return flight.answer_ns != 0 ? decide_late(flight, now_ns) : decide_silent(flight, now_ns);
   if (port->distrusts(flight.sent_ns)) {
     return decide_unsure(
         flight, "nothing came back by " + port->port().interface + " when it was sent", now_ns);
@@ -217,11 +228,15 @@ void ProbeEngine::decide(Flight& flight, uint64_t now_ns) {
   if (now_ns < flight.deadline_ns + patience_ns(flight)) {
     flight.state = Flight::State::open;
     flight.look_ns = now_ns + kDoubtLookNs;
+    if (flight.asked < 2) {
+      flight.asked = 2;
+      ask_canaries(flight, now_ns);
+    }
     return;
   }
   port->note_silence(flight.sent_ns);
   const std::string problem = port->problem();
-  decide_unsure(flight, problem.empty() ? "nobody else was heard meanwhile" : problem, now_ns);
+  decide_unsure(flight, problem.empty() ? "nobody else was heard in time" : problem, now_ns);
 }
 
 void ProbeEngine::decide_silent(Flight& flight, uint64_t now_ns) {
@@ -258,6 +273,10 @@ void ProbeEngine::decide_unsure(Flight& flight, const std::string& reason, uint6
 void ProbeEngine::close(Flight& flight, uint64_t now_ns) {
   Probed& probed = *flight.probed;
   if (probed.under_way > 0) --probed.under_way;
+  if (flight.answer_ns != 0) {
+    flight.state = Flight::State::gone;
+    return;
+  }
   if (flight.http) {
     probed.http_token = 0;
     probed.http_answer.reset();

@@ -12,9 +12,10 @@ void ProbeEvidence::note(uint64_t sent_ns, uint64_t received_ns) {
   coarse_.note(sent_ns, received_ns);
 }
 
-bool ProbeEvidence::holds(Span sent, Span received) const {
-  if (newest_sent_ < sent.from_ns || newest_received_ < received.from_ns) return false;
-  return fine_.reaches(sent.from_ns) ? fine_.holds(sent, received) : coarse_.holds(sent, received);
+bool ProbeEvidence::holds(Span sent, uint64_t heard_ns, uint64_t within_ns) const {
+  if (newest_sent_ < sent.from_ns || newest_received_ < heard_ns) return false;
+  return fine_.reaches(sent.from_ns) ? fine_.holds(sent, heard_ns, within_ns)
+                                     : coarse_.holds(sent, heard_ns, within_ns);
 }
 
 void ProbeEvidence::Ring::note(uint64_t sent_ns, uint64_t received_ns) {
@@ -23,10 +24,13 @@ void ProbeEvidence::Ring::note(uint64_t sent_ns, uint64_t received_ns) {
   if (!answers_.empty())
     last = full ? &answers_[(begin_ + kAnswersMax - 1) % kAnswersMax] : &answers_.back();
   if (last && sent_ns < last->begin_ns + span_ns_) {
-    // In one span the last tells most: it proves more of the past, and was heard later.
-    if (sent_ns >= last->sent_ns && received_ns >= last->received_ns)
+    if (sent_ns < last->sent_ns || received_ns < last->received_ns) return;
+    // In one span the last tells most: it proves more of the past, and was heard later. Unless it
+    // took longer, which proves less.
+    if (received_ns - sent_ns <= last->received_ns - last->sent_ns + span_ns_) {
       *last = {last->begin_ns, sent_ns, received_ns};
-    return;
+      return;
+    }
   }
   const Answer fresh{sent_ns, sent_ns, received_ns};
   if (!full) {
@@ -41,7 +45,7 @@ bool ProbeEvidence::Ring::reaches(uint64_t sent_ns) const {
   return answers_.size() < kAnswersMax || at(0).begin_ns <= sent_ns;
 }
 
-bool ProbeEvidence::Ring::holds(Span sent, Span received) const {
+bool ProbeEvidence::Ring::holds(Span sent, uint64_t heard_ns, uint64_t within_ns) const {
   size_t low = 0;
   size_t high = answers_.size();
   while (low < high) {
@@ -53,7 +57,7 @@ bool ProbeEvidence::Ring::holds(Span sent, Span received) const {
     }
   }
   for (size_t i = low; i < answers_.size() && at(i).sent_ns <= sent.to_ns; ++i)
-    if (at(i).received_ns >= received.from_ns && at(i).received_ns <= received.to_ns) return true;
+    if (at(i).received_ns >= heard_ns && at(i).received_ns <= at(i).sent_ns + within_ns) return true;
   return false;
 }
 

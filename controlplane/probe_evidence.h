@@ -18,9 +18,9 @@ class ProbeEvidence {
   struct Span {  // limits included
     uint64_t from_ns, to_ns;
   };
-  // Whether a probe that was sent in the one span has been answered in the other. True only if so;
-  // where the memory is coarse, it may have forgotten.
-  bool holds(Span sent, Span received) const;
+  // Whether a probe that was sent in this span has been answered at `heard_ns` or later, and after
+  // at most `within_ns`. True only if so; where the memory is coarse, it may have forgotten.
+  bool holds(Span sent, uint64_t heard_ns, uint64_t within_ns) const;
 
   uint64_t newest_sent_ns() const { return newest_sent_; }  // 0: never
   uint64_t newest_received_ns() const { return newest_received_; }
@@ -35,7 +35,7 @@ class ProbeEvidence {
     explicit Ring(uint64_t span_ns) : span_ns_(span_ns) {}
     void note(uint64_t sent_ns, uint64_t received_ns);
     bool reaches(uint64_t sent_ns) const;
-    bool holds(Span sent, Span received) const;
+    bool holds(Span sent, uint64_t heard_ns, uint64_t within_ns) const;
 
    private:
     static constexpr size_t kAnswersMax = 8192;

@@ -78,19 +78,19 @@ void PortWatch::note_silence(uint64_t sent_ns) {
   if (evidence_.newest_received_ns() < sent_ns) silent_ = true;
 }
 
-bool PortWatch::vouches(uint64_t sent_ns, uint64_t interval_ns, uint64_t due_ns,
-                        uint64_t deadline_ns) const {
+bool PortWatch::vouches(uint64_t sent_ns, uint64_t interval_ns, uint64_t heard_ns,
+                        uint64_t timeout_ns) const {
   const uint64_t span_ns = interval_ns * 5 / 4 + kJitterNs;
   const uint64_t gap_ns = interval_ns + kJitterNs;
   if (distrusts(sent_ns)) return false;
-  const ProbeEvidence::Span when_due{due_ns, deadline_ns};
-  if (evidence_.holds({sent_ns, sent_ns + span_ns}, when_due)) return true;
+  if (evidence_.holds({sent_ns, sent_ns + span_ns}, heard_ns, timeout_ns)) return true;
   // Of a slow backend among fast ones: answers all the while until its own was due.
-  if (due_ns <= sent_ns + span_ns) return false;
+  if (heard_ns <= sent_ns + span_ns) return false;
   uint64_t from = sent_ns;
-  while (from < due_ns && evidence_.holds({from, from + gap_ns}, {0, deadline_ns}))
+  while (from < heard_ns && evidence_.holds({from, from + gap_ns}, 0, timeout_ns))
     from += gap_ns / 8;
-  return from >= due_ns && evidence_.holds({due_ns - span_ns, due_ns + span_ns}, when_due);
+  return from >= heard_ns &&
+         evidence_.holds({heard_ns - span_ns, heard_ns + span_ns}, heard_ns, timeout_ns);
 }
 
 void PortWatch::set_canaries(const std::vector<ProbePort::Canary>& canaries,

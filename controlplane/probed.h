@@ -72,6 +72,7 @@ struct Flight {
   uint64_t look_ns = 0;    // when to look next
   uint64_t looked_ns = 0;  // last
   uint64_t until_ns = 0;   // judged: how long to look
+  uint64_t answer_ns = 0;  // when an answer came that is late; 0: none has
 };
 
 }  // namespace guideway

@@ -12,13 +12,12 @@
 // however late somebody looks.
 //
 // A probe without answer is only believed if the way there and back is known to have worked
-// meanwhile: some probe that was sent by the same port at the same time or later was answered within
-// this one's time-out. So with an answer that came too late: if everybody's did, it is the way that
-// was slow. A probe that is alone with its doubt asks a canary (an echo request to the port's
-// gateways) after half its time-out, and after three quarters. Nothing came back from anybody in
-// time: the outcome is `unsure`. The same if the frame
-// could not be sent, `edge` is not attached (or was attached anew since), or the port is owned and
-// no dataplane is connected (or another than when it was sent).
+// meanwhile: some probe that was sent by the same port at the same time or later was answered, and
+// took no longer than this one may. So with an answer that came too late: if everybody's did, it is
+// the way that was slow. A probe that is alone with its doubt asks a canary (an echo request to the
+// port's gateways) after half its time-out. Nothing came back in time: the outcome is `unsure`. The
+// same if the frame could not be sent, `edge` is not attached (or was attached anew since), or the
+// port is owned and no dataplane is connected (or another than when it was sent).
 #pragma once
 
 #include <cstdint>

@@ -119,7 +119,9 @@ def show(result):
         print(f"  {'holds' if promise['holds'] else 'DOES NOT HOLD':14} {promise['what']:60} "
               f"{promise['got']:>9,} (at most {promise['allowed']:,})")
     for name, kind in result["kinds"].items():
-        if kind.get("times", {}).get("strangers") or kind.get("damage", {}).get("examples"):
+        damage = kind.get("damage", {})
+        if kind.get("times", {}).get("strangers") or damage.get("examples") or \
+                damage.get("broken_of_others"):
             print(f"  {name}: {examples_of(kind)}")
     for line in result["again"]:
         print(f"  {line}")

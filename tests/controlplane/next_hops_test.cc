@@ -214,6 +214,36 @@ TEST_F(NextHopsTest, ALinkThatIsHeldKeepsItsHopsUntilItIsLetGo) {
   EXPECT_EQ(lost(), std::vector<Address>{ip("10.0.0.21")});
 }
 
+// The kernel's own packets that way have failed meanwhile: that is not the neighbour's fault.
+TEST_F(NextHopsTest, WhoCouldNotAnswerIsAskedAnewWhenTheLinkComesUp) {
+  ASSERT_TRUE(network_->run("sh -c 'echo 100 >/proc/sys/net/ipv4/neigh/eth1/retrans_time_ms'"));
+  make();
+  want({"10.0.0.21", "10.66.0.1"});
+  ASSERT_TRUE(resolves("10.0.0.21"));
+  (*loop_)([&] { hops_->set_held({"eth1"}); });
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(network_->peer("ip link set peer0 down"));
+    ASSERT_TRUE(loop_->eventually([&] { return !is_up("eth1"); }));
+    ASSERT_TRUE(network_->run("bash -c 'echo >/dev/udp/10.0.0.21/9'"));
+    ASSERT_TRUE(loop_->eventually(
+        [&] { return neighbour("10.0.0.21").find("FAILED") != std::string::npos; }));
+    catch_up();
+    EXPECT_TRUE(get("10.0.0.21").hop);
+    ASSERT_TRUE(network_->peer("ip link set peer0 up"));
+    ASSERT_TRUE(loop_->eventually(
+        [&] { return neighbour("10.0.0.21").find("REACHABLE") != std::string::npos; }));
+    catch_up();
+    EXPECT_EQ(lost(), std::vector<Address>{});
+  }
+
+  // Whoever does not answer then either is given up.
+  ASSERT_TRUE(network_->peer("ip link set peer0 down"));
+  ASSERT_TRUE(loop_->eventually([&] { return !is_up("eth1"); }));
+  ASSERT_TRUE(network_->peer("ip addr del 10.0.0.21/24 dev peer0"));
+  ASSERT_TRUE(network_->peer("ip link set peer0 up"));
+  EXPECT_TRUE(reason_becomes("10.0.0.21", "10.0.0.21 does not answer ARP on eth1"));
+}
+
 TEST_F(NextHopsTest, SettledWhenAllAreResolvedOrDefinitelyNot) {
   make();
   want({});

@@ -247,9 +247,8 @@ TEST(ProbeEngine, HttpIsAskedForAndJudged) {
 
   const auto answer = [&](Outcome::Kind kind, const std::string& detail = {}) {
     const HttpRequest request = world.http.back();
-    const uint64_t took = kind == Outcome::Kind::silent ? 50 * kMs : 10 * kMs;
     world.engine.take_http(
-        {request.id, request.token, {kind, world.now - took, world.now, 10'000, detail}});
+        {request.id, request.token, {kind, world.now - 10 * kMs, world.now, 10'000, detail}});
     world.run(200 * kMs);
     EXPECT_NE(world.http.back().token, request.token);
   };
