@@ -131,11 +131,12 @@ void NextHops::set_ports(const std::set<std::string>& interfaces) {
 void NextHops::set_held(const std::set<std::string>& interfaces) {
   const auto before = std::exchange(held_, interfaces);
   for (const auto& [ifindex, link] : links_) {
-    if (link.up) continue;
     if (held_.count(link.name) != 0) {
       down_since_.erase(ifindex);
     } else if (before.count(link.name) != 0) {
-      down_since_[ifindex] = EventLoop::Clock::now();
+      if (!link.up) down_since_[ifindex] = EventLoop::Clock::now();
+      ask_anew(ifindex);
+      schedule_routes();
     }
   }
   schedule_links();
@@ -194,8 +195,13 @@ void NextHops::on_neighbour(const nlmsghdr* message, std::set<Address>& touched)
   // Resolution fails after probes. To fail without is how an entry begins to be deleted.
   const bool deleted = neighbour->second.state == NUD_FAILED && known != neighbours_.end() &&
                        known->second.valid() && known->second.state != NUD_PROBE;
-  take_neighbour(key, deleted ? KernelNeighbour{} : neighbour->second);
-  if (neighbour->second.state != NUD_INCOMPLETE) neighbours_[key].anew = false;
+  bool again = false;
+  if (known != neighbours_.end()) {
+    uint8_t& anew = known->second.anew;
+    if (neighbour->second.valid()) anew = 0;
+    again = neighbour->second.state == NUD_FAILED && anew > 0 && --anew > 0;
+  }
+  take_neighbour(key, deleted || again ? KernelNeighbour{} : neighbour->second);
   const auto users = users_.find(key);
   if (users == users_.end()) {
     if (message->nlmsg_type == RTM_DELNEIGH) neighbours_.erase(key);
@@ -204,7 +210,7 @@ void NextHops::on_neighbour(const nlmsghdr* message, std::set<Address>& touched)
   touched.insert(users->second.begin(), users->second.end());
   // Somebody flushed it, or took it out of the kernel's care: ask again.
   const KernelNeighbour& now = neighbour->second;
-  if (deleted || (managed_works_ && !now.managed && !now.fixed())) schedule_routes();
+  if (deleted || again || (managed_works_ && !now.managed && !now.fixed())) schedule_routes();
 }
 
 void NextHops::take_link(unsigned ifindex, const KernelLink& link) {
@@ -212,16 +218,18 @@ void NextHops::take_link(unsigned ifindex, const KernelLink& link) {
   const bool was_up = known != links_.end() && known->second.up;
   links_[ifindex] = link;
   if (link.up) down_since_.erase(ifindex);
-  if (link.up && !was_up) {
-    for (auto& [key, neighbour] : neighbours_) {
-      if (key.ifindex != ifindex) continue;
-      neighbour.anew = true;
-      if (neighbour.state == NUD_FAILED) neighbour.state = 0;
-    }
-  }
+  if (link.up && !was_up) ask_anew(ifindex);
   if (!was_up || link.up || held_.count(link.name) != 0) return;
   down_since_[ifindex] = EventLoop::Clock::now();
   schedule_links();
+}
+
+void NextHops::ask_anew(unsigned ifindex) {
+  for (auto& [key, neighbour] : neighbours_) {
+    if (key.ifindex != ifindex) continue;
+    neighbour.anew = 2;
+    if (neighbour.state == NUD_FAILED) neighbour.state = 0;
+  }
 }
 
 bool NextHops::is_down(unsigned ifindex) const {
@@ -360,7 +368,7 @@ void NextHops::refresh_neighbours(const std::vector<NeighbourKey>& keys) {
     if (is_passing(error)) return;
     const auto neighbour = message ? parse_neighbour(message) : std::nullopt;
     KernelNeighbour now = neighbour ? neighbour->second : KernelNeighbour{};
-    if (now.state == NUD_FAILED && neighbours_[keys[i]].anew) now.state = 0;
+    if (now.state == NUD_FAILED && neighbours_[keys[i]].anew > 0) now.state = 0;
     take_neighbour(keys[i], now);
   });
   if (lost != 0) schedule_retry();
@@ -452,7 +460,8 @@ const Mac* NextHops::mac_of(const NeighbourKey& key, const KernelLink& link,
   const auto& before = wanted.state.hop;
   const bool is_same = before && before->ifindex == key.ifindex && before->interface == link.name &&
                        before->gateway == wanted.route.gateway;
-  if (!is_same || is_down(key.ifindex) || (link.up && has_failed(key))) return nullptr;
+  const bool answerable = link.up && held_.count(link.name) == 0;
+  if (!is_same || is_down(key.ifindex) || (answerable && has_failed(key))) return nullptr;
   return &before->mac;
 }
 

@@ -86,9 +86,9 @@ class NextHops {
   void want(const std::set<Address>& backends);
   void set_ports(const std::set<std::string>& interfaces);
 
-  // Interfaces that have no carrier because the dataplane, at their other end, is away (a TAP): that
-  // they are down tells nothing of the link behind them, and hops that go by them stay, however long
-  // that takes. Those let go have Config::link_down from then on.
+  // Interfaces at whose other end is a dataplane that is away (TAPs): that they are down, or
+  // neighbours do not answer, tells nothing of the link behind them, and hops that go by them stay,
+  // however long that takes. Those let go have Config::link_down from then on.
   void set_held(const std::set<std::string>& interfaces);
 
   // Whether the next hops are worth a first publication: each wanted address has a hop or a
@@ -106,9 +106,10 @@ class NextHops {
  private:
   struct Neighbour : KernelNeighbour {
     int error = 0;  // of asking the kernel to resolve it
-    // Its link has come up, and no word of it came since: that it has failed is of the time when
-    // nobody could answer.
-    bool anew = false;
+    // After its link came up, or its dataplane back, this less one times that it has failed is
+    // not believed: the kernel repeats the old state when it is asked, or ends a resolution that
+    // began when nobody could answer.
+    uint8_t anew = 0;
   };
   struct Wanted {
     bool looked_up = false;  // `route` holds
@@ -129,6 +130,7 @@ class NextHops {
   void on_neighbour(const nlmsghdr* message, std::set<Address>& touched);
   void take_link(unsigned ifindex, const KernelLink& link);
   bool is_down(unsigned ifindex) const;  // for longer than hops outlive it
+  void ask_anew(unsigned ifindex);       // what failed there failed for want of a way
   void schedule_links();
   void schedule_routes();  // all of them
   void schedule_route(const RoutePrefix& prefix);

@@ -138,6 +138,7 @@ void ProbeEngine::answered(Flight& flight, const Scoreboard::Reply& reply) {
   if (reply.kind == GW_REPLY_alive && reply.received_ns > flight.deadline_ns) {
     // Whether that is its fault, others know.
     flight.answer_ns = reply.received_ns;
+    flight.held_up |= was_held_up(flight, reply.received_ns);
     flight.state = Flight::State::overdue;
     overdue_.push_back(&flight);
     return;
@@ -216,9 +217,7 @@ void ProbeEngine::decide(Flight& flight, uint64_t now_ns) {
     finish(flight, {});
     return close(flight, now_ns);
   }
-  if (flight.held_up) return decide_unsure(flight, "sending was held up", now_ns);
-  if (flight.answer_ns != 0 && was_held_up(flight, flight.answer_ns))
-    return decide_unsure(flight, "this machine was held up", now_ns);
+  if (flight.held_up) return decide_unsure(flight, "this machine was held up", now_ns);
   if (is_believed(flight))
     return flight.answer_ns != 0 ? decide_late(flight, now_ns) : decide_silent(flight, now_ns);
   if (port->distrusts(flight.sent_ns)) {

@@ -57,7 +57,8 @@ bool ProbeEvidence::Ring::holds(Span sent, uint64_t heard_ns, uint64_t within_ns
     }
   }
   for (size_t i = low; i < answers_.size() && at(i).sent_ns <= sent.to_ns; ++i)
-    if (at(i).received_ns >= heard_ns && at(i).received_ns <= at(i).sent_ns + within_ns) return true;
+    if (at(i).received_ns >= heard_ns && at(i).received_ns <= at(i).sent_ns + within_ns)
+      return true;
   return false;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // When a port is known to have worked: the probes that were sent by it and answered. Remembers the
-// last 1.6 s to 0.2 ms, and the last 80 s to 10 ms; more, if there was less.
+// last second to 0.2 ms, and the last minute to 10 ms; more, if there was less.
 #pragma once
 
 #include <cstddef>

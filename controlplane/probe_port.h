@@ -41,9 +41,10 @@ class PortWatch {
   void note_silence(uint64_t sent_ns);
   // Another probe, sent up to an interval after this one, was answered in time (within
   // `timeout_ns`), at `heard_ns` or later; or others were, with no longer gap than that, all the
-  // while until then. And the port was not silent when this one was sent. An answer that took longer
-  // vouches for nobody: frames may have waited in the node's queues.
-  bool vouches(uint64_t sent_ns, uint64_t interval_ns, uint64_t heard_ns, uint64_t timeout_ns) const;
+  // while until then. And the port was not silent when this one was sent. An answer that took
+  // longer vouches for nobody: frames may have waited in the node's queues.
+  bool vouches(uint64_t sent_ns, uint64_t interval_ns, uint64_t heard_ns,
+               uint64_t timeout_ns) const;
   // What was sent then tells nothing by having no answer: nobody was heard.
   bool distrusts(uint64_t sent_ns) const { return sent_ns < trusted_from_; }
   // Something that was sent then or later was answered.

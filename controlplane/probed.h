@@ -65,7 +65,7 @@ struct Flight {
   State state = State::open;
   uint8_t asked = 0;  // how often it wanted the canaries to be asked
   bool http = false;
-  bool held_up = false;    // sending took so long that it is not known when it left
+  bool held_up = false;    // this machine was, when it left or was answered: stamps tell nothing
   bool forgotten = false;  // its answer may have been overwritten before anybody looked
   uint64_t sent_ns = 0;
   uint64_t deadline_ns = 0;

@@ -216,12 +216,16 @@ TEST_F(NextHopsTest, ALinkThatIsHeldKeepsItsHopsUntilItIsLetGo) {
 
 // The kernel's own packets that way have failed meanwhile: that is not the neighbour's fault.
 TEST_F(NextHopsTest, WhoCouldNotAnswerIsAskedAnewWhenTheLinkComesUp) {
-  ASSERT_TRUE(network_->run("sh -c 'echo 100 >/proc/sys/net/ipv4/neigh/eth1/retrans_time_ms'"));
+  const auto asks_each_ms = [&](int ms) {
+    return network_->run("sh -c 'echo " + std::to_string(ms) +
+                         " >/proc/sys/net/ipv4/neigh/eth1/retrans_time_ms'");
+  };
   make();
   want({"10.0.0.21", "10.66.0.1"});
   ASSERT_TRUE(resolves("10.0.0.21"));
   (*loop_)([&] { hops_->set_held({"eth1"}); });
   for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(asks_each_ms(100));
     ASSERT_TRUE(network_->peer("ip link set peer0 down"));
     ASSERT_TRUE(loop_->eventually([&] { return !is_up("eth1"); }));
     ASSERT_TRUE(network_->run("bash -c 'echo >/dev/udp/10.0.0.21/9'"));
@@ -229,12 +233,37 @@ TEST_F(NextHopsTest, WhoCouldNotAnswerIsAskedAnewWhenTheLinkComesUp) {
         [&] { return neighbour("10.0.0.21").find("FAILED") != std::string::npos; }));
     catch_up();
     EXPECT_TRUE(get("10.0.0.21").hop);
+    // Whoever takes a while to answer is waited for.
+    ASSERT_TRUE(asks_each_ms(1000));
+    ASSERT_TRUE(network_->peer("ip link set peer0 arp off"));
     ASSERT_TRUE(network_->peer("ip link set peer0 up"));
+    ASSERT_TRUE(loop_->eventually(
+        [&] { return neighbour("10.0.0.21").find("INCOMPLETE") != std::string::npos; }));
+    (*loop_)([&] { hops_->set_held({}); });
+    catch_up();
+    EXPECT_EQ(lost(), std::vector<Address>{});
+    ASSERT_TRUE(network_->peer("ip link set peer0 arp on"));
     ASSERT_TRUE(loop_->eventually(
         [&] { return neighbour("10.0.0.21").find("REACHABLE") != std::string::npos; }));
     catch_up();
     EXPECT_EQ(lost(), std::vector<Address>{});
+    (*loop_)([&] { hops_->set_held({"eth1"}); });
   }
+
+  // Held, it need not answer at all.
+  ASSERT_TRUE(asks_each_ms(100));
+  ASSERT_TRUE(network_->peer("ip link set peer0 arp off"));
+  ASSERT_TRUE(network_->run("ip neigh flush dev eth1"));
+  ASSERT_TRUE(loop_->eventually(
+      [&] { return neighbour("10.0.0.21").find("FAILED") != std::string::npos; }));
+  catch_up();
+  EXPECT_EQ(lost(), std::vector<Address>{});
+  ASSERT_TRUE(network_->peer("ip link set peer0 arp on"));
+  (*loop_)([&] { hops_->set_held({}); });
+  EXPECT_TRUE(loop_->eventually(
+      [&] { return neighbour("10.0.0.21").find("REACHABLE") != std::string::npos; }));
+  catch_up();
+  EXPECT_EQ(lost(), std::vector<Address>{});
 
   // Whoever does not answer then either is given up.
   ASSERT_TRUE(network_->peer("ip link set peer0 down"));

@@ -106,9 +106,9 @@ TEST(ProbeTrouble, ADeathIsSeenHoweverFewThereAre) {
                         Case{10, 10, 0, 2, false, 0}, Case{10, 10, 0, 1, true, 6},
                         Case{100, 100, 20, 1, true, 60}, Case{1000, 100, 30, 1, true, 1}}) {
     for (uint32_t dead = 0; dead < c.targets; ++dead) {
-      SCOPED_TRACE(testing::Message() << c.interval << "/" << c.timeout << " ms, rtt " << c.rtt_ms
-                                      << ", " << dead << " of " << c.targets << " dies, gateway "
-                                      << c.gateway_ms);
+      SCOPED_TRACE(testing::Message()
+                   << c.interval << "/" << c.timeout << " ms, rtt " << c.rtt_ms << ", " << dead
+                   << " of " << c.targets << " dies, gateway " << c.gateway_ms);
       FakeWorld world;
       world.start(c.targets, c.gateway, c.interval, c.timeout);
       for (auto& [id, backend] : world.backends) {
