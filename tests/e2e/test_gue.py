@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from health import Events, kill_nginx, probe, settled, start_nginx
+from health import PATIENT, Events, kill_nginx, probe, settled, start_nginx
 from held import HeldConnections, off, on
 from lab import eventually
 from traffic import Wrk, backend_addresses, backend_role, get, host, tally
@@ -37,7 +37,7 @@ class Gue:
         self.addresses = backend_addresses(int(way[-1]), BACKENDS)
         lab.api().must("PUT", "/v1/intent?wait=adopted", {"pools": {}, "services": {}})
         lab.api().must("PUT", "/v1/intent?wait=adopted", {
-            "pools": {"web": {"forwarding": "gue", "probe": probe("tcp"), **pool,
+            "pools": {"web": {"forwarding": "gue", "probe": probe("tcp", **PATIENT), **pool,
                               "backends": {self.addresses[i - 1]: {} for i in members}}},
             "services": {f"{host(self.vip)}:{port}/tcp": {"pool": "web"} for port in (80, 7)}})
         settled(lab, "web")
@@ -67,11 +67,11 @@ class Gue:
         return not change["wanted"] and change["incoming"] is None and \
             status["dataplane"]["revision"] == status["revision"]
 
-    def committed(self, seconds=30):
+    def committed(self, seconds=90):
         """The table in use is the wanted one."""
         eventually(self.is_committed, seconds, what=lambda: f"committed: {self.change()}")
 
-    def at_rest(self, seconds=30):
+    def at_rest(self, seconds=90):
         """And nothing of before is left."""
         self.committed()
         eventually(lambda: not self.change()["earlier"], seconds,
@@ -107,7 +107,7 @@ def test_planned_changes_break_nothing(five, way):
         # What holds b2 is its connections: they end, and with them the drain.
         assert gue.modes()["b2"] == "draining"
         held.close(on(held.all, "b2"))
-        eventually(lambda: gue.modes()["b2"] == "disabled", 30, what=lambda: f"{gue.change()}")
+        eventually(lambda: gue.modes()["b2"] == "disabled", 90, what=lambda: f"{gue.change()}")
         gue.remove("b2")
         gue.committed()
         held.flow()
@@ -140,7 +140,7 @@ def test_a_change_without_room_waits_for_the_connections_of_the_first_owner(five
         def told():
             said = gue.change()["waits"] or ""
             return all(text in said for text in texts)
-        eventually(told, 30, what=lambda: f"{texts} in {gue.change()}")
+        eventually(told, 90, what=lambda: f"{texts} in {gue.change()}")
         assert gue.change()["wanted"] and gue.change()["incoming"] is None
     with HeldConnections(five, gue.vip) as held:
         first = held.open(20)
@@ -196,14 +196,14 @@ def test_a_dead_backend_that_was_removed_stays_dead(five):
         try:
             events.wait("web", gue.addresses[2], to="down", adopted=True)
             gue.become(5, 6)
-            eventually(lambda: "would need 5 hops" in (gue.change()["waits"] or ""), 30,
+            eventually(lambda: "would need 5 hops" in (gue.change()["waits"] or ""), 90,
                        what=lambda: f"waits: {gue.change()}")
             assert {one.name for one in held.open(40)} == {"b4"}
             held.flow(first + on(held.all, "b4"))
         finally:
             start_nginx(five, "b3")
         # It is probed as before.
-        eventually(lambda: on(held.open(10), "b3"), 30, what="new connections on b3")
+        eventually(lambda: on(held.open(10), "b3"), 90, what="new connections on b3")
         held.close(first)
         gue.committed()
         held.flow()
@@ -234,5 +234,5 @@ def test_random_changes(five, quick):
                 held.open(10)
                 held.flow()
                 return gue.is_committed()
-            eventually(goes_on, 60, what=lambda: f"committed: {gue.change()}")
-    gue.at_rest(60)
+            eventually(goes_on, 90, what=lambda: f"committed: {gue.change()}")
+    gue.at_rest()

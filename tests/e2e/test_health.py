@@ -9,8 +9,8 @@ import time
 import pytest
 
 from flood import Flood
-from health import (LOCAL4, LOCAL6, Events, backend_status, kill_nginx, nginx_pids, pool_status, probe,
-                    settled, start_nginx, states)
+from health import (LOCAL4, LOCAL6, PATIENT, Events, backend_status, kill_nginx, nginx_pids,
+                    pool_status, probe, settled, start_nginx, states)
 from lab import BUILD, eventually
 from traffic import (CROSS_VIP, TUNNEL_VIP, VIP, Wrk, ask_dns, backend_addresses, get, service)
 
@@ -21,7 +21,6 @@ WAYS = {"l2-4": ("l2", 4, VIP[4]), "l2-6": ("l2", 6, VIP[6]),
         "ipip-4": ("ipip", 4, TUNNEL_VIP[4]), "ipip-6": ("ipip", 6, TUNNEL_VIP[6]),
         "4-in-6": ("ipip", 6, CROSS_VIP[4]), "6-in-4": ("ipip", 4, CROSS_VIP[6])}
 TUNNELS = [name for name, way in WAYS.items() if way[0] == "ipip"]
-PATIENT = {"interval_ms": 20, "timeout_ms": 250, "fall": 2}  # on a machine that does other things
 
 
 def intent(probes, ways=tuple(WAYS)):

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import pytest
 
-from health import probe, settled
+from health import PATIENT, probe, settled
 from held import HeldConnections, on
 from lab import eventually
 from traffic import CLIENT, TUNNEL_VIP, VIP, backend_addresses, backend_role, host
@@ -29,7 +29,7 @@ class Stock:
         self.addresses = backend_addresses(family, BACKENDS)
         lab.api().must("PUT", "/v1/intent?wait=adopted", {"pools": {}, "services": {}})
         lab.api().must("PUT", "/v1/intent?wait=adopted", {
-            "pools": {"web": {"forwarding": forwarding, "probe": probe("tcp"), **pool,
+            "pools": {"web": {"forwarding": forwarding, "probe": probe("tcp", **PATIENT), **pool,
                               "backends": {self.addresses[i - 1]: {} for i in members}}},
             "services": {f"{host(self.vip)}:{port}/tcp": {"pool": "web"} for port in (80, 7)}})
         settled(lab, "web")
