@@ -34,13 +34,18 @@ class Server(threading.Thread):
         while self.socks:
             for sock in select.select(list(self.socks), [], [])[0]:
                 way = self.socks[sock]
-                data = sock.recv(SIZE, socket.MSG_WAITALL)
-                if not data or not self.answer(sock, way, data):
+                try:
+                    goes_on = self.answer(sock, way, sock.recv(SIZE, socket.MSG_WAITALL))
+                except ConnectionError:  # the client ended it first
+                    goes_on = False
+                if not goes_on:
                     sock.close()
                     del self.socks[sock]
 
     def answer(self, sock, way, data):
         """Whether it goes on. The tenth message is the one that is treated so."""
+        if not data:
+            return False
         self.seen[way] += 1
         if self.seen[way] >= 10:
             if way == "closes":
